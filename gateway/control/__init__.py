@@ -1,0 +1,1 @@
+"""The control plane: admin API, registry, publisher; later the ledger and the jobs."""

@@ -1,0 +1,1 @@
+"""The web page. Filled by the Operations issue."""

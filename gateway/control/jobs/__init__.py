@@ -1,0 +1,1 @@
+"""Background work. Filled by the Ledger and Upstreams issues."""

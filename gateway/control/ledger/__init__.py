@@ -1,0 +1,1 @@
+"""Usage and costs. Filled by the Ledger issue."""

@@ -1,0 +1,191 @@
+"""Writes the read model: what workers look keys up in.
+
+Until the registry has a database (Control plane issue), the source is the settings file, and what was revoked by
+command is kept in Redis and in a file of the data folder, so that neither a restart nor an empty Redis brings a revoked
+key back.
+"""
+
+import asyncio
+import difflib
+import re
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.control.registry.declared import DeclaredKey, declared_keys
+from gateway.control.registry.revoked import RevokedKeys
+from gateway.keyspace import Keyspace
+from gateway.redisdb.client import Client
+from gateway.redisdb.command import Script
+from gateway.redisdb.failures import RedisFailure, RedisReplyError
+from gateway.settings.model import Settings
+from gateway.telemetry.logging import Logger
+from gateway.values import Principal
+
+_SCRIPT_FILE = "publish.lua"
+_PER_ROUND = 500
+_AT_ONCE = 16
+_LOOK_EVERY_S = 1.0
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+_NOBODY = Principal("", "", "", "")
+
+Report = Callable[[dict[str, str]], Awaitable[None]]
+
+
+class UnknownKeyError(Exception):
+    """No key has this name, id or hash."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """What Redis holds for a key."""
+
+    version: int
+    principal: bytes
+
+
+class Publisher:
+    """Publishes the keys of one settings file. Its methods raise RedisFailure if Redis does not do its part."""
+
+    def __init__(self, settings: Settings, client: Client, clock: Clock, log: Logger) -> None:
+        self._keys = declared_keys(settings)
+        self._client = client
+        self._clock = clock
+        self._log = log
+        self._keyspace = Keyspace(settings.redis.prefix)
+        source = resources.files(__package__).joinpath(_SCRIPT_FILE).read_text(encoding="utf-8")
+        self._script = Script.of("publish", source)
+        self._revoked = RevokedKeys(Path(settings.data_dir), client, self._keyspace.revoked)
+        self._writing = asyncio.Lock()
+        self._servers: set[str] = set()  # those that all was published to
+        self._due = True  # whatever they hold, it is not what it should be
+        self.tried = asyncio.Event()  # it is known whether Redis takes what is published
+
+    async def keep_published(self, report: Report) -> None:
+        """For ever: sees to it that Redis has the keys, also after it was away, was emptied or was replaced.
+
+        report: is told what is wrong, if anything.
+        """
+        said = ""
+        while True:
+            try:
+                servers = await self._servers_now()
+                if self._due or servers != self._servers or await self._emptied():
+                    self._due = False
+                    written, withdrawn = await self.publish_all()
+                    self._servers = servers
+                    self._log.info("keys_published", written=written, withdrawn=withdrawn)
+                said = ""
+                await report({})
+            except (RedisFailure, OSError) as error:
+                self._due = True
+                if said != str(error):  # once a reason, not once a second
+                    said = str(error)
+                    self._log.warning("keys_not_published", reason=said)
+                await report({"redis": f"keys are not published: {error}"})
+            self.tried.set()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _servers_now(self) -> set[str]:
+        """Which servers hold the data: a server that has been started anew is another one."""
+        try:
+            replies = await self._client.on_each_primary("INFO", "server")
+        except RedisReplyError:  # not allowed by a managed service
+            return set()
+        return {_run_id(reply) for reply in replies}
+
+    async def _emptied(self) -> bool:
+        return bool(self._keys) and not await self._client.execute("EXISTS", self._keyspace.declared)
+
+    async def publish_all(self) -> tuple[int, int]:
+        """Makes the read model say what the settings say; returns how many keys were written and how many withdrawn.
+
+        A key that is there already, unchanged, is left alone: nobody's cache is emptied for nothing.
+        """
+        async with self._writing:
+            revoked = await self._revoked.all()
+            wanted = {key.hash: _shown(key.principal, revoked=key.hash in revoked) for key in self._keys}
+            before = {h.decode() for h in await self._client.execute("SMEMBERS", self._keyspace.declared)}
+            withdrawn = before - wanted.keys()
+            present = await self._present([*wanted, *withdrawn])
+            wanted.update({gone: _shown(_NOBODY, revoked=True) for gone in withdrawn})
+            written = [
+                h for h in wanted if not (h in present and _same(present[h].principal, wanted[h], h in withdrawn))
+            ]
+            for start in range(0, len(written), _AT_ONCE):
+                some = written[start : start + _AT_ONCE]
+                await asyncio.gather(*(self._write(h, wanted[h], present.get(h)) for h in some))
+            if self._keys:
+                await self._client.execute("SADD", self._keyspace.declared, *(key.hash for key in self._keys))
+            return len(written), sum(h in withdrawn for h in written)
+
+    async def revoke(self, name: str) -> DeclaredKey:
+        """Revokes a key by its `project/name`, its id or its hash. Raises UnknownKeyError.
+
+        It is remembered before it is published: what fails half-way is published as soon as that can be done.
+        """
+        key = self.find(name)
+        async with self._writing:
+            await self._revoked.add(key.hash)
+            try:
+                present = await self._present([key.hash])
+                await self._write(key.hash, _shown(key.principal, revoked=True), present.get(key.hash))
+            except RedisFailure:
+                self._due = True
+                raise
+        return key
+
+    def find(self, name: str) -> DeclaredKey:
+        wanted = name.removeprefix("sha256:")
+        for key in self._keys:
+            if wanted in {key.name, key.hash, key.principal.key_id}:
+                return key
+        known = [key.name for key in self._keys]
+        near = difflib.get_close_matches(name, known, 3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"the settings declare {len(known)} keys"
+        raise UnknownKeyError(f"no key is called {name[:100]}; {hint}")
+
+    async def _present(self, hashes: list[str]) -> dict[str, Published]:
+        """What Redis holds now."""
+        present: dict[str, Published] = {}
+        for start in range(0, len(hashes), _PER_ROUND):
+            some = hashes[start : start + _PER_ROUND]
+            replies = await self._client.pipeline([("HMGET", self._keyspace.key(h), "v", "d") for h in some])
+            for key_hash, (version, principal) in zip(some, replies, strict=True):
+                if version is not None and principal is not None:
+                    present[key_hash] = Published(int(version), principal)
+        return present
+
+    async def _write(self, key_hash: str, principal: bytes, present: Published | None) -> None:
+        """Writes a key. Its version is later than what is there, also if a clock has been set back meanwhile."""
+        version = int(self._clock.wall() * 1_000_000)
+        if present is not None:
+            version = max(version, present.version + 1)
+        await self._client.script(
+            self._script,
+            [self._keyspace.key(key_hash)],
+            [version, principal, self._keyspace.invalidate, key_hash],
+        )
+
+
+def _run_id(reply: object) -> str:
+    if isinstance(reply, dict):
+        return str(reply.get("run_id", ""))
+    found = _RUN_ID.search(reply) if isinstance(reply, bytes) else None
+    return found[1].decode() if found is not None else ""
+
+
+def _shown(principal: Principal, *, revoked: bool) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(principal, revoked=revoked))
+
+
+def _same(present: bytes, wanted: bytes, withdrawn: bool) -> bool:
+    """Whether there is nothing to write. What is withdrawn needs only to be revoked, whatever else is said of it."""
+    if not withdrawn:
+        return present == wanted
+    try:
+        return msgspec.json.decode(present, type=Principal).revoked
+    except msgspec.MsgspecError:
+        return False

@@ -1,0 +1,1 @@
+"""OpenAI's API as data: one row an operation, and the matcher from a request to its row."""

@@ -1,0 +1,1 @@
+"""The data plane: a worker, from a client's request to an upstream and back."""

@@ -1,0 +1,1 @@
+"""Limits and budgets, before and after a call. Filled by the Admission issue."""

@@ -1,0 +1,1 @@
+"""Who is calling: from the headers alone to a principal."""

@@ -1,0 +1,31 @@
+"""From a request's headers to its principal."""
+
+from gateway.credentials import digest, incorrect, read_key
+from gateway.proxy.auth.keys import KeyCache
+from gateway.proxy.http.request import Request
+from gateway.proxy.http.visit import Observation
+from gateway.values import Principal
+
+
+class Identify:
+    """Says who is calling. One per worker."""
+
+    def __init__(self, keys: KeyCache) -> None:
+        self._keys = keys
+
+    def known(self, request: Request, seen: Observation) -> tuple[Principal | None, bytes]:
+        """The principal, if the cache knows it, and the digest of its key. Raises GatewayError NO_API_KEY or
+        INCORRECT_API_KEY (401)."""
+        hashed = digest(read_key(request.headers, websocket=request.websocket))
+        principal = self._keys.cached(hashed)
+        if principal is not None:
+            seen.project, seen.key, seen.user = principal.project_id, principal.key_id, principal.user_id
+        return principal, hashed
+
+    async def ask(self, request: Request, hashed: bytes, seen: Observation) -> Principal:
+        """The same, asking Redis. Raises GatewayError INCORRECT_API_KEY (401) or KEYS_UNAVAILABLE (503)."""
+        principal = await self._keys.look_up(hashed)
+        if principal is None:
+            raise incorrect(read_key(request.headers, websocket=request.websocket))
+        seen.project, seen.key, seen.user = principal.project_id, principal.key_id, principal.user_id
+        return principal

@@ -1,0 +1,156 @@
+"""Takes in a request's body as far as the call needs it: whole if it is JSON, else only until its model is known."""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from gateway.errors import BODY_TOO_LARGE, INVALID_JSON, UNSUPPORTED_ENCODING, GatewayError
+from gateway.operations.matcher import params
+from gateway.operations.table import Operation
+from gateway.proxy.body.budget import Budget
+from gateway.proxy.body.encoding import codings
+from gateway.proxy.body.form import ModelSearch
+from gateway.proxy.body.head import HeadDecoder
+from gateway.proxy.body.outgoing import IN_BODY, NOWHERE, Place, Streamed, Whole
+from gateway.proxy.body.read import Payload, decode_whole, find_model, read_whole
+from gateway.proxy.http.headers import joined
+from gateway.proxy.http.request import Request
+from gateway.proxy.http.target import model_in_query
+from gateway.settings.model import Bodies
+
+_MIB = 1024 * 1024
+_ENCODED = frozenset({b"content-encoding"})
+_UNCOUNTED = 4 * 1024  # a body that came with its head and is no longer than this is not worth a share of the budget
+
+Taken = Whole | Streamed
+Waiting = Callable[[], None]
+
+
+class Intake:
+    """Takes bodies in. One per worker."""
+
+    def __init__(self, limits: Bodies, budget: Budget) -> None:
+        self._json_limit = limits.json_mib * _MIB
+        self._stream_limit = limits.stream_mib * _MIB
+        self._hold = limits.form_search_mib * _MIB
+        self._budget = budget
+        self._decoder = HeadDecoder()
+
+    def at_once(self, request: Request, operation: Operation | None, payload: Payload) -> Taken | None:
+        """As `take`, if that needs no waiting: there is no body, or it is JSON and came with the head. Else None."""
+        if not payload.is_eof() or body_kind(request, operation) not in {"json", "none"}:
+            return None
+        if not request.has_body:
+            taken = Whole(request.target.raw, b"")
+            taken.place, taken.model = named_in_target(request, operation)
+            return taken
+        if "Content-Encoding" in request.headers:
+            return None
+        share = None
+        if payload.total_bytes > _UNCOUNTED:
+            if payload.total_bytes > self._json_limit:
+                raise GatewayError(BODY_TOO_LARGE, limit=self._json_limit)
+            share = self._budget.take_now(payload.total_bytes)
+            if share is None:
+                return None
+        return self._read_head(Whole(request.target.raw, payload.read_nowait(-1), share), operation)
+
+    async def take(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
+        """Raises GatewayError if the body is too large, cannot be read or is not what the operation takes.
+
+        waiting: called before each wait for the client.
+        """
+        kind = body_kind(request, operation)
+        if kind == "json":
+            return await self._json(request, operation, payload, waiting)
+        if kind == "form":
+            return await self._form(request, payload, waiting)
+        return self.untouched(request, payload, waiting)
+
+    def untouched(self, request: Request, payload: Payload, waiting: Waiting) -> Taken:
+        """A body that is none of our business."""
+        if not request.has_body:
+            return Whole(request.target.raw, b"")
+        limit = self._checked(request)
+        return Streamed(request.target.raw, payload, length=request.length, limit=limit, waiting=waiting)
+
+    def renamed(self, taken: Taken, upstream_model: str | None) -> Taken:
+        """The request under its model's name at an upstream; None: the client's own."""
+        return taken.outgoing(upstream_model, self._decoder)
+
+    async def _json(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
+        limit, target = self._json_limit, request.target.raw
+        undo = codings(joined(request.raw_headers, b"content-encoding"))
+        whole: bytes | bytearray
+        whole, share = await read_whole(payload, request.length, limit, self._budget, waiting)
+        size = len(whole)
+        if undo:
+            whole, share = await decode_whole(whole, share, undo, limit, self._budget)
+        body = Whole(target, whole, share)
+        body.size = size
+        if undo:
+            body.dropped = _ENCODED
+        return self._read_head(body, operation)
+
+    def _read_head(self, body: Whole, operation: Operation | None) -> Whole:
+        """Notes what the head says; of an operation that is not known, whatever can be read of it."""
+        body.place = IN_BODY
+        if not body.whole:
+            return body  # several operations take an optional body
+        try:
+            body.model, body.stream = self._decoder.decode(body.whole)
+        except GatewayError as error:
+            if operation is not None or error.kind is not INVALID_JSON:
+                body.release()
+                raise
+        return body
+
+    async def _form(self, request: Request, payload: Payload, waiting: Waiting) -> Taken:
+        limit = self._checked(request)
+        if "Content-Encoding" in request.headers:  # what it holds could not be seen
+            raise GatewayError(UNSUPPORTED_ENCODING, encoding=joined(request.raw_headers, b"content-encoding")[:40])
+        search = ModelSearch(joined(request.raw_headers, b"content-type"))
+        held, share = await find_model(payload, search, self._hold, self._budget, waiting)
+        return Streamed(
+            request.target.raw,
+            payload,
+            length=request.length,
+            limit=limit,
+            waiting=waiting,
+            held=held,
+            share=share,
+            search=search,
+        )
+
+    def _checked(self, request: Request) -> int:
+        if request.length is not None and request.length > self._stream_limit:
+            raise GatewayError(BODY_TOO_LARGE, limit=self._stream_limit)
+        return self._stream_limit
+
+
+def body_kind(request: Request, operation: Operation | None) -> str:
+    """How a body is to be read: `none`, `json` (whole), `form` (until its model is known) or `stream`.
+
+    An operation whose body names the model is read as one that does, whatever its Content-Type says: an upstream may
+    not look at that either.
+    """
+    if not request.has_body:
+        return "none"
+    if operation is not None and len(operation.body) == 1 and "json" in operation.body:
+        return "json"
+    content_type = request.headers.get("Content-Type", "").lower()
+    if operation is not None and "form" in operation.model:
+        return "json" if "json" in operation.body and not content_type.startswith("multipart/") else "form"
+    return "json" if content_type.startswith("application/json") else "stream"
+
+
+def named_in_target(request: Request, operation: Operation | None) -> tuple[Place, str | None]:
+    """Where in the target a model stands, and which. Raises GatewayError DUPLICATE_MEMBER."""
+    if operation is None or not operation.model:
+        return NOWHERE, None
+    target = request.target
+    if "query" in operation.model:
+        return Place("query"), model_in_query(target.raw)
+    if "path" in operation.model:
+        segment = operation.path.split("/").index("{model}")
+        return Place("path", target.path, segment), unquote(params(operation, target.path)["model"])
+    return NOWHERE, None

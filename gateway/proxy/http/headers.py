@@ -1,0 +1,66 @@
+"""Which headers cross the gateway. Everything does, in order and with duplicates, but for what is listed here."""
+
+import re
+from collections.abc import Iterable
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+# RFC 9110 7.6.1: these concern one connection only, and so does whatever a Connection header names.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+
+# Of a request: what the gateway answers for itself or replaces by the upstream's own. Cookies belong to the client's
+# relation with the gateway's host, and one upstream account serves many clients.
+REQUEST_DROPPED = HOP_BY_HOP | {
+    b"host", b"content-length", b"expect", b"cookie", b"authorization", b"api-key", b"openai-organization",
+    b"openai-project", b"http2-settings",
+}  # fmt: skip
+
+# Of a response: cookies, for the same reason; Alt-Svc and HSTS, because they make promises about the upstream's host
+# that a client would hold the gateway's host to.
+RESPONSE_DROPPED = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-security"}
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# A Connection header may not name what makes the message mean something else: that would let a client strip it.
+_NEVER_NAMED = frozenset({b"content-type", b"content-encoding", b"content-length", b"host", b"close", b"keep-alive"})
+
+
+def named_by_connection(value: bytes) -> frozenset[bytes]:
+    """The headers that a Connection header's value declares to be of this connection only, in lower case."""
+    tokens = {token.strip().lower() for token in value.split(b",")}
+    return frozenset(t for t in tokens - _NEVER_NAMED if _TOKEN.fullmatch(t))
+
+
+def kept(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """The headers that cross, names as they were written."""
+    return sorted_out(headers, dropped, frozenset())[0]
+
+
+def sorted_out(
+    headers: RawHeaders, dropped: frozenset[bytes], wanted: frozenset[bytes]
+) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+    """The headers that cross, and the first value of each of the wanted ones among them, by its name in lower case."""
+    passing = []
+    found: dict[bytes, bytes] = {}
+    named: frozenset[bytes] = frozenset()
+    for header in headers:
+        name = header[0].lower()
+        if name not in dropped:
+            passing.append(header)
+            if name in wanted:
+                found.setdefault(name, header[1])
+        elif name == b"connection" and header[1].lower() not in {b"keep-alive", b"close"}:
+            named |= named_by_connection(header[1])
+    if named:
+        passing = [header for header in passing if header[0].lower() not in named]
+        found = {name: value for name, value in found.items() if name not in named}
+    return passing, found
+
+
+def joined(headers: RawHeaders, wanted: bytes) -> str:
+    """All values of a header as one list; `wanted` in lower case."""
+    return ", ".join(value.decode("latin-1") for name, value in headers if name.lower() == wanted)

@@ -1,0 +1,1 @@
+"""Taps beside the byte path. Filled by the Metering issue."""

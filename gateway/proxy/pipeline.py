@@ -1,0 +1,105 @@
+"""The life of a request, in order. Each step is a room of its own; what it does is written there."""
+
+import asyncio
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import ADMIN_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
+from gateway.operations.table import Operation
+from gateway.proxy.admission.permitted import Permitted
+from gateway.proxy.admission.reserve import Admission
+from gateway.proxy.auth.identify import Identify
+from gateway.proxy.body.intake import Intake, Taken
+from gateway.proxy.http.exchanges import Exchanges
+from gateway.proxy.http.visit import Visit
+from gateway.proxy.metering.meter import Meter
+from gateway.proxy.ownership import Ownership
+from gateway.proxy.relay import Relay
+from gateway.proxy.upstream.forward import Forwarder
+from gateway.proxy.upstream.router import Attempt, Router
+from gateway.proxy.websocket.serve import WebSockets
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """The rooms that a request passes, made by `app.py`. One per worker."""
+
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    identify: Identify
+    permitted: Permitted
+    intake: Intake
+    ownership: Ownership
+    admission: Admission
+    router: Router
+    forwarder: Forwarder
+    meter: Meter
+    websockets: WebSockets
+    exchanges: Exchanges
+    control: tuple[Attempt, ...]
+
+    async def serve(self, visit: Visit) -> None:
+        """From head to answer. Raises GatewayError only while nothing has been written to the client."""
+        request, seen = visit.request, visit.seen
+        if request.target.admin:
+            return await self._hand_over(visit)
+        principal, key = self.identify.known(request, seen)
+        if principal is None:
+            principal = await self.identify.ask(request, key, seen)
+        operation = self.permitted.operation(request, seen)
+        if request.websocket:
+            attempts = self.router.route(self.websockets.model(request, operation))
+            return await self.websockets.serve(visit, attempts, key)
+        taken = self.intake.at_once(request, operation, visit.payload)
+        if taken is None:
+            taken = await self._take(visit, operation, key)
+        seen.model, seen.stream = taken.model or "", taken.stream
+        try:
+            self.ownership.check(principal, operation, request)
+            reservation = self.admission.reserve(principal, operation, taken.model)
+            try:
+                await self._exchange(visit, operation, taken, self.router.route(taken.model), key)
+            finally:
+                self.admission.settle(reservation)
+        finally:
+            seen.bytes_in = taken.size
+            taken.release()
+
+    async def _take(self, visit: Visit, operation: Operation | None, key: bytes) -> Taken:
+        """Takes in a body that has to be waited for, after which the key must still be good."""
+        taken = await self.intake.take(visit.request, operation, visit.payload, visit.connection.wait_for_body)
+        try:
+            await self.identify.ask(visit.request, key, visit.seen)
+        except BaseException:
+            taken.release()
+            raise
+        return taken
+
+    async def _hand_over(self, visit: Visit) -> None:
+        """Passes an administrative request to the control process as it is."""
+        visit.seen.operation = "admin"
+        taken = self.intake.untouched(visit.request, visit.payload, visit.connection.wait_for_body)
+        try:
+            await self._exchange(visit, None, taken, self.control, b"")
+        except GatewayError as error:
+            raise GatewayError(ADMIN_UNAVAILABLE) if error.kind is UPSTREAM_UNREACHABLE else error from None
+
+    async def _exchange(
+        self, visit: Visit, operation: Operation | None, taken: Taken, attempts: tuple[Attempt, ...], key: bytes
+    ) -> None:
+        """Sends the request up and its answer down."""
+        seen, down, connection = visit.seen, visit.down, visit.connection
+        relay = Relay(down, self.clock, self.loop, key=key, operation=operation, on_head=taken.release)
+        relay.tap = self.meter.tap(operation)
+        connection.writer = relay
+        self.exchanges.add(relay)
+        try:
+            ending = await self.forwarder.forward(visit, attempts, taken, self.intake.renamed, relay)
+        finally:
+            self.exchanges.discard(relay)
+            connection.writer = None
+            seen.answered(relay.head_at, relay.upstream_request_id)
+        if ending.error is not None:
+            if not down.started:
+                raise ending.error
+            seen.cut_short(ending.error)

@@ -1,0 +1,199 @@
+"""Carries one upstream answer to one client, as it arrives.
+
+No task runs per chunk: the upstream connection calls `on_data` with what one read of its socket brought, and that goes
+to the client's socket in one write, with back-pressure: while the client does not take its bytes, the upstream is not
+read. The pipeline waits on `done` once per answer.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import REQUEST_TIMEOUT, UPSTREAM_TIMEOUT, ErrorKind, GatewayError
+from gateway.operations.table import Operation
+from gateway.proxy.http.downstream import Downstream
+from gateway.proxy.http.headers import RESPONSE_DROPPED, sorted_out
+from gateway.proxy.http.visit import Ending
+
+_SEQUENCE = re.compile(rb'"sequence_number" ?: ?(\d+)')
+_NOTED = frozenset({b"content-type", b"content-encoding", b"x-accel-buffering", b"x-request-id"})
+_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n")
+
+
+class ResponseHead(Protocol):
+    """What the upstream room gives: see `upstream.connection.ResponseHead`."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> bytes: ...
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def length(self) -> int | None: ...
+    @property
+    def no_body(self) -> bool: ...
+
+
+class Source(Protocol):
+    """Where the answer comes from: the upstream connection."""
+
+    last_activity: float
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def cancel(self, sink: Any, /) -> None: ...
+
+
+COMPLETE = Ending()
+
+
+class Relay:
+    """One answer on its way.
+
+    done: resolves to an Ending. If `down.started` is still false then, the client has seen nothing and the pipeline may
+    answer as it likes; otherwise the relay has already ended the client's answer, cleanly or not.
+    """
+
+    # Defaults stand in the class: one of these is made for each request.
+    sse = False
+    head_at = 0.0
+    upstream_request_id = b""
+    tap: Callable[[list[bytes]], None] | None = None  # sees the body's bytes after the client got them
+    _source: Source | None = None
+    _paused = False
+    _encoded = False  # an event stream, but compressed: nothing can be added to it
+    _last = b""
+
+    def __init__(
+        self,
+        down: Downstream,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        key: bytes,
+        operation: Operation | None,
+        on_head: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self.done: asyncio.Future[Ending] = loop.create_future()
+        self.key = key  # whose exchange it is, for revocation
+        self._clock = clock
+        self._down = down
+        self._operation = operation
+        self._on_head = on_head
+
+    # Called by the upstream connection
+
+    def on_head(self, head: ResponseHead) -> None:
+        self.head_at = self._clock.monotonic()
+        self._on_head()
+        headers, noted = sorted_out(head.headers, RESPONSE_DROPPED, _NOTED)
+        down = self._down
+        self.upstream_request_id = noted.get(b"x-request-id", b"")
+        if not self.upstream_request_id:
+            headers.append((b"x-request-id", down.request_id))
+        if noted.get(b"content-type", b"")[:17].lower() == b"text/event-stream":
+            self.sse = True
+            self._encoded = b"content-encoding" in noted
+            if b"x-accel-buffering" not in noted:
+                headers.append((b"X-Accel-Buffering", b"no"))  # tells nginx in front not to hold events back
+        down.start(head.status, head.reason, headers, length=head.length, no_body=head.no_body)
+
+    def on_data(self, parts: list[bytes]) -> None:
+        down = self._down
+        if not parts:
+            down.flush_head()  # a stream's first event may be minutes away
+            return
+        last = parts[-1]
+        self._last = last if len(last) >= 4 else self._last[-4:] + b"".join(parts)
+        down.write(parts)
+        if self.tap is not None:
+            self.tap(parts)
+        if down.congested and not self._paused and self._source is not None:
+            self._paused = True
+            self._source.pause_reading()
+
+    def on_end(self) -> None:
+        self._down.end()
+        self._finish(COMPLETE)
+
+    def on_lost(self, kind: ErrorKind, replayable: bool) -> None:
+        self._break(GatewayError(kind), replayable)
+
+    # Called by others
+
+    def begin(self, source: Source) -> None:
+        """A request is about to be sent over `source`."""
+        self._source = source
+
+    def again(self) -> None:
+        """The request will be sent again, for nothing has come back."""
+        self._source = None
+        self.done = self._loop.create_future()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._paused and self._source is not None and not self.done.done():
+            self._paused = False
+            self._source.resume_reading()
+
+    def fail(self, error: GatewayError) -> None:
+        """Ends the exchange for a reason of the gateway's: a timeout, draining, a revoked key."""
+        if self._source is not None:
+            self._source.cancel(self)
+        self._break(error, replayable=False)
+
+    def overdue(self, now: float, response_s: float, between_bytes_s: float) -> GatewayError | None:
+        """Whether the upstream has been silent for too long, or the client has not read for as long."""
+        if self._source is None or self.done.done():
+            return None  # not sent yet, or ended
+        limit = between_bytes_s if self._down.started else response_s
+        if now - self._source.last_activity <= limit:
+            return None
+        return GatewayError(REQUEST_TIMEOUT if self._paused else UPSTREAM_TIMEOUT)
+
+    def _break(self, error: GatewayError, replayable: bool) -> None:
+        if self.done.done():
+            return
+        if not self._down.take_back():
+            self._down.cut(self._last_words(error))
+        self._finish(Ending(error, replayable))
+
+    def _finish(self, ending: Ending) -> None:
+        if not self.done.done():
+            self.done.set_result(ending)
+
+    def _last_words(self, error: GatewayError) -> bytes:
+        """An error event, where one can still be understood: in an event stream, and not inside another event."""
+        if not self.sse or self._encoded or (self._last and not self._last.endswith(_EVENT_ENDS)):
+            return b""
+        return error_event(error, flavour_of(self._operation), self._last)
+
+
+def error_event(error: GatewayError, flavour: str, last: bytes) -> bytes:
+    """An error inside an event stream, as the official SDKs recognise it.
+
+    flavour: `responses` wants a type and the next sequence number, `plain` (chat and legacy completions) has no event
+    names, everything else gets an `error` event. last: the bytes before, for the sequence number.
+    """
+    body = msgspec.json.encode(error.body())
+    if flavour == "plain":
+        return b'data: {"error":%b}\n\n' % body
+    if flavour == "responses":
+        numbers = _SEQUENCE.findall(last)
+        sequence = int(numbers[-1]) + 1 if numbers else 0
+        return b'event: error\ndata: {"type":"error","sequence_number":%d,"error":%b}\n\n' % (sequence, body)
+    return b'event: error\ndata: {"error":%b}\n\n' % body
+
+
+def flavour_of(operation: Operation | None) -> str:
+    """How a stream of this operation says that something went wrong: see `error_event`."""
+    path = operation.path if operation is not None else ""
+    if path in {"/chat/completions", "/completions"}:
+        return "plain"
+    return "responses" if path.startswith("/responses") else "event"

@@ -1,0 +1,1 @@
+"""Connections to upstreams: pool, request heads, the answer as it arrives."""

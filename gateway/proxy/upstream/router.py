@@ -1,0 +1,166 @@
+"""Which upstream serves a model, and how a request to it begins."""
+
+import re
+import ssl
+from functools import partial
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from gateway.errors import MODEL_NOT_FOUND, GatewayError
+from gateway.proxy.http.headers import HOP_BY_HOP, REQUEST_DROPPED
+from gateway.proxy.upstream.pool import Address, Pool
+from gateway.settings.model import RouteTarget, Settings, Timeouts, Tls, Upstream
+from gateway.settings.places import control_socket
+
+Headers = list[tuple[bytes, bytes]]
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  # these say so when their body is empty
+_HANDED_OVER = HOP_BY_HOP | {b"content-length", b"expect", b"x-gateway-client-address"}
+_REMEMBERED = 4096  # routes by model; models are the client's to name, so the memory of them is bounded
+
+
+class Destination:
+    """One upstream as the hot path needs it: its connections and the constant part of a request head.
+
+    constant: headers that every request to it gets. dropped: of the client's headers, what does not go there.
+    """
+
+    __slots__ = ("_constant", "base_path", "base_url", "constant", "dropped", "name", "pool", "tls")
+
+    def __init__(
+        self, name: str, pool: Pool, base_url: str, constant: Headers, dropped: frozenset[bytes] = REQUEST_DROPPED
+    ) -> None:
+        self.name = name
+        self.pool = pool
+        self.tls = pool.tls
+        self.base_url = base_url.rstrip("/")
+        self.base_path = quote(urlsplit(self.base_url).path, safe="/%:@!$&'()*+,;=~").encode()
+        self.constant = constant
+        self.dropped = dropped | {header.lower() for header, _ in constant}
+        self._constant = b"\r\n".join([b" HTTP/1.1", *map(b": ".join, constant)])
+
+    def head(self, method: str, target: str, headers: Headers, length: int | None) -> bytes:
+        """A request head up to and with the empty line. target: path and query below the base path, as written.
+
+        headers: what crosses from the client. length: of the body; None sends it in chunks.
+        """
+        framing = b"\r\n\r\n"
+        if length is None:
+            framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        elif length or method in _WITH_BODY:
+            framing = b"\r\nContent-Length: %d\r\n\r\n" % length
+        path = target.encode("utf-8", "surrogateescape")
+        line = method.encode() + b" " + self.base_path + path + self._constant
+        return b"\r\n".join([line, *map(b": ".join, headers)]) + framing
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One place to try. upstream_model: what the model is called there; None if the same as in the request."""
+
+    destination: Destination
+    upstream_model: str | None
+
+
+class Router:
+    """From a model's name to where it is served, in the order of the settings."""
+
+    def __init__(self, settings: Settings, destinations: dict[str, Destination]) -> None:
+        self._default: tuple[Attempt, ...] = ()
+        self._rules: list[tuple[re.Pattern[str], tuple[Attempt, ...]]] = []
+        self._known: dict[str, tuple[Attempt, ...]] = {}
+        if not settings.routes:
+            everything = (Attempt(next(iter(destinations.values())), None),)
+            self._rules.append((re.compile(""), everything))
+            self._default = everything
+        for route in settings.routes:
+            attempts = tuple(map(partial(_attempt, destinations), route.upstreams))
+            self._rules.extend((_glob(pattern), attempts) for pattern in route.models)
+            if "*" in route.models and not self._default:
+                # A call without a model has no name to give it another one.
+                self._default = tuple(Attempt(a.destination, None) for a in attempts)
+
+    def route(self, model: str | None) -> tuple[Attempt, ...]:
+        """Where a call for this model goes, or one without a model. Raises GatewayError MODEL_NOT_FOUND (404)."""
+        if model is None:
+            if not self._default:
+                raise GatewayError(MODEL_NOT_FOUND, model="")
+            return self._default
+        known = self._known.get(model)
+        return self._search(model) if known is None else known
+
+    def _search(self, model: str) -> tuple[Attempt, ...]:
+        for pattern, attempts in self._rules:
+            if pattern.match(model):
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[model] = attempts
+                return attempts
+        raise GatewayError(MODEL_NOT_FOUND, param="model", model=model[:200])
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """`*` stands for anything; nothing else is special, for model names have brackets and question marks rarely."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))) + r"\Z", re.DOTALL)
+
+
+def _attempt(destinations: dict[str, Destination], target: str | RouteTarget) -> Attempt:
+    if isinstance(target, RouteTarget):
+        return Attempt(destinations[target.upstream], target.upstream_model)
+    return Attempt(destinations[target], None)
+
+
+def _own_headers(upstream: Upstream) -> Headers:
+    """What the upstream gets instead of the client's host and credentials."""
+    headers: Headers = [(b"Host", urlsplit(upstream.base_url).netloc.encode("idna"))]
+    if upstream.api_key is not None and upstream.auth == "bearer":
+        headers.append((b"Authorization", b"Bearer " + upstream.api_key.reveal().encode()))
+    elif upstream.api_key is not None and upstream.auth == "api-key":
+        headers.append((b"api-key", upstream.api_key.reveal().encode()))
+    if upstream.organization is not None:
+        headers.append((b"OpenAI-Organization", upstream.organization.encode()))
+    if upstream.project is not None:
+        headers.append((b"OpenAI-Project", upstream.project.encode()))
+    return headers + [(name.encode(), value.reveal().encode()) for name, value in upstream.headers.items()]
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """The TLS side of connections to an upstream. Raises OSError or ssl.SSLError if a file cannot be used."""
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def address_of(url: str) -> tuple[Address, bool]:
+    """Where an http or https URL points, and whether it wants TLS."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    return Address(host=parts.hostname or "", port=parts.port or (443 if secure else 80)), secure
+
+
+def destination(name: str, upstream: Upstream, timeouts: Timeouts) -> Destination:
+    """An upstream's destination with a pool of its own. Needs a running loop."""
+    address, secure = address_of(upstream.base_url)
+    pool = Pool(
+        address,
+        tls=tls_context(upstream.tls) if secure else None,
+        limit=upstream.max_connections,
+        keepalive_s=upstream.keepalive_s,
+        connect_s=timeouts.connect_s,
+    )
+    return Destination(name, pool, upstream.base_url, _own_headers(upstream))
+
+
+def control_attempts(settings: Settings) -> tuple[Attempt, ...]:
+    """Where administrative requests go, head unchanged: the control process's socket, or `control_url`."""
+    if settings.control_url is None:
+        address, secure = Address(unix_path=str(control_socket(settings))), False
+    else:
+        address, secure = address_of(settings.control_url)
+    tls = tls_context(Tls()) if secure else None
+    pool = Pool(address, tls=tls, connect_s=settings.timeouts.connect_s, keepalive_s=15.0)
+    base = (settings.control_url or "http://control").rstrip("/") + "/v1"
+    return (Attempt(Destination("control", pool, base, [], _HANDED_OVER), None),)

@@ -1,0 +1,1 @@
+"""WebSockets: `/realtime`, `/responses`, `/live/sessions` and any other upgrade."""

@@ -1,0 +1,1 @@
+"""Frozen settings. The only reader of YAML and of the environment."""

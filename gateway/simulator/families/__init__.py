@@ -1,0 +1,66 @@
+"""One file for each family of the API: its handlers, by operation id. Here they are together."""
+
+from gateway.simulator.call import Handlers
+from gateway.simulator.families import (
+    assistants,
+    audio,
+    batches,
+    chat,
+    chat_stored,
+    completions,
+    containers,
+    conversations,
+    decisions,
+    embeddings,
+    evals,
+    files,
+    fine_tuning,
+    images,
+    live,
+    model_list,
+    moderations,
+    realtime,
+    realtime_rest,
+    response_socket,
+    responses,
+    runs,
+    threads,
+    uploads,
+    vector_store_files,
+    vector_stores,
+    videos,
+)
+from gateway.simulator.sockets import SocketHandlers
+
+HANDLERS: Handlers = (
+    *assistants.HANDLERS,
+    *audio.HANDLERS,
+    *batches.HANDLERS,
+    *chat.HANDLERS,
+    *chat_stored.HANDLERS,
+    *completions.HANDLERS,
+    *containers.HANDLERS,
+    *conversations.HANDLERS,
+    *decisions.HANDLERS,
+    *embeddings.HANDLERS,
+    *evals.HANDLERS,
+    *files.HANDLERS,
+    *fine_tuning.HANDLERS,
+    *images.HANDLERS,
+    *model_list.HANDLERS,
+    *moderations.HANDLERS,
+    *realtime_rest.HANDLERS,
+    *responses.HANDLERS,
+    *runs.HANDLERS,
+    *threads.HANDLERS,
+    *uploads.HANDLERS,
+    *vector_store_files.HANDLERS,
+    *vector_stores.HANDLERS,
+    *videos.HANDLERS,
+)
+
+SOCKETS: SocketHandlers = (
+    *live.SOCKETS,
+    *realtime.SOCKETS,
+    *response_socket.SOCKETS,
+)

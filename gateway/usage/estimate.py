@@ -1,0 +1,114 @@
+"""Estimates of tokens, for calls that end without a report: from the bytes of their text.
+
+How many bytes a token has depends on model and language; both are learned from calls that did report. What is counted
+are the texts alone, for JSON around them and media in them have nothing to do with tokens.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Side = Literal["input", "output"]
+
+# Bytes of English prose a token of o200k, which tiktoken (OpenAI's tokenizers) says is 4.5 to 4.8 with its spaces.
+_TYPICAL = 4.5
+_MODELS = 1024  # models are named by clients, so what is remembered of them is bounded
+_FIRST_WEIGHT = 200  # tokens' worth of trust in the typical value before anything was learned
+_LONGEST_MEMORY = 200_000  # tokens; older calls fade
+
+# Members that hold text that a model reads or writes, in requests and answers of all operations.
+_TEXTS = frozenset({
+    "content", "text", "input", "prompt", "instructions", "arguments", "output", "refusal", "reasoning_content",
+    "summary", "delta", "transcript", "suffix", "description", "name", "partial_json", "reasoning", "thinking",
+})  # fmt: skip
+_DEEPEST = 64
+_PER_MESSAGE = 4  # tokens around each message of a chat (OpenAI's cookbook, "How to count tokens")
+
+_decode = msgspec.json.Decoder().decode
+
+
+class _Seen(msgspec.Struct):
+    bytes: float
+    tokens: float
+
+
+class Densities:
+    """How many bytes a token has, by model and side. One per worker."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, Side], _Seen] = {}
+
+    def learn(self, model: str, side: Side, size: int, tokens: int) -> None:
+        """A call reported so many tokens for texts of so many bytes."""
+        if size <= 0 or tokens <= 0 or not 0.5 <= size / tokens <= 20:
+            return  # not text: an image, a call without content, another meaning of the number
+        seen = self._seen.get((model, side))
+        if seen is None:
+            if len(self._seen) >= _MODELS:
+                del self._seen[next(iter(self._seen))]
+            seen = self._seen[model, side] = _Seen(_FIRST_WEIGHT * _TYPICAL, _FIRST_WEIGHT)
+        seen.bytes += size
+        seen.tokens += tokens
+        if seen.tokens > _LONGEST_MEMORY:
+            seen.bytes /= 2
+            seen.tokens /= 2
+
+    def tokens(self, model: str, side: Side, size: int) -> int:
+        """About how many tokens texts of so many bytes are; at least one."""
+        seen = self._seen.get((model, side))
+        density = _TYPICAL if seen is None else seen.bytes / seen.tokens
+        return max(1, round(size / density))
+
+
+def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
+    """Bytes of the texts in a JSON request, and how many messages they stand in. (0, 0) if it cannot be read."""
+    value = _plain(body)
+    if not isinstance(value, dict):
+        return 0, 0
+    messages = value.get("messages", value.get("input"))
+    number = len(messages) if isinstance(messages, list) and messages and isinstance(messages[0], dict) else 0
+    size = text_bytes({name: inner for name, inner in value.items() if name not in {"name", "metadata", "user"}})
+    return size, number
+
+
+def overhead_tokens(messages: int) -> int:
+    """Tokens that a chat's messages take besides their text."""
+    return _PER_MESSAGE * messages
+
+
+def text_of_answer(data: bytes | bytearray | memoryview) -> int:
+    """Bytes of the texts in an answer, or in one event of it."""
+    return text_bytes(_plain(data))
+
+
+def text_bytes(value: Any, depth: int = 0) -> int:
+    """Bytes, as UTF-8, of the texts in a decoded value: strings in members that hold text, at any depth."""
+    if depth > _DEEPEST:
+        return 0
+    if isinstance(value, dict):
+        size = 0
+        for name, inner in value.items():
+            if isinstance(inner, str):
+                if name in _TEXTS:
+                    size += _bytes_of(inner)
+            elif isinstance(inner, list) and name in _TEXTS:
+                size += sum(_bytes_of(item) if isinstance(item, str) else text_bytes(item, depth + 1) for item in inner)
+            elif isinstance(inner, dict | list):
+                size += text_bytes(inner, depth + 1)
+        return size
+    if isinstance(value, list):
+        return sum(text_bytes(item, depth + 1) for item in value)
+    return 0
+
+
+def _bytes_of(text: str) -> int:
+    if text.startswith("data:"):
+        return 0  # media
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _plain(data: bytes | bytearray | memoryview) -> Any:
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

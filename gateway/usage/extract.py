@@ -1,0 +1,209 @@
+"""Reads what answers say of their usage, by `rules.py`. What is not as expected is passed over, never raised."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.usage.rules import ANY, QUANTITIES, RULES, SECONDS, Rule, Tool
+from gateway.values import Quantities
+
+_LARGEST = 1 << 53  # what every reader of JSON takes for a whole number; more is no count of anything
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What an answer says of one thing that it used.
+
+    category: of OpenAI's usage API where it is not the operation's, else empty. model, service_tier, object_id: as the
+    answer says, empty if it does not. size, quality: of images. each: counts beside earlier ones of the same stream,
+    and does not stand for them.
+    """
+
+    quantities: Quantities
+    category: str = ""
+    model: str = ""
+    service_tier: str = ""
+    object_id: str = ""
+    size: str = ""
+    quality: str = ""
+    each: bool = False
+
+
+class _Top(msgspec.Struct):
+    """The members of an answer, or of an object in it, that may matter. The large ones are skipped over."""
+
+    type: Any = None
+    id: Any = None
+    model: Any = None
+    service_tier: Any = None
+    usage: Any = None
+    tool_usage: Any = None
+    svg_usage: Any = None
+    x_groq: Any = None
+    token_usage: Any = None
+    size: Any = None
+    quality: Any = None
+    duration: Any = None
+    error: Any = None
+    output: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
+    turn: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+class _Item(msgspec.Struct):
+    type: Any = None
+    container_id: Any = None
+
+
+_decode_top = msgspec.json.Decoder(_Top).decode
+_decode_items = msgspec.json.Decoder(list[_Item]).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def rules_of(operation_id: str) -> tuple[Rule, ...]:
+    """The rules of an operation; none if its answers say nothing of usage."""
+    return tuple(rule for rule in RULES if operation_id in rule.operations)
+
+
+def of_body(body: bytes | bytearray | memoryview, rules: tuple[Rule, ...]) -> list[Report]:
+    """What a whole JSON answer reports."""
+    top = _top(body)
+    if top is None:
+        return []
+    return [
+        report
+        for rule in rules
+        if rule.body is not None
+        for report in _reports(_inner(top, rule.body), rule)
+    ]  # fmt: skip
+
+
+def of_event(name: str, data: bytes, rules: tuple[Rule, ...]) -> list[Report]:
+    """What an event reports. name: of its `event:` line; the member `type` comes first."""
+    top = _top(data)
+    if top is None:
+        return []
+    kind = top.type if isinstance(top.type, str) and not name.startswith("thread.") else name
+    found: list[Report] = []
+    for rule in rules:
+        path = rule.events.get(kind, rule.events.get(ANY))
+        if path is not None:
+            found += _reports(_inner(top, path), rule)
+    return found
+
+
+def _top(data: bytes | bytearray | memoryview | msgspec.Raw) -> _Top | None:
+    try:
+        return _decode_top(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _inner(top: _Top, path: str) -> _Top | None:
+    return top if path == ANY else _top(getattr(top, path))
+
+
+def _reports(top: _Top | None, rule: Rule) -> Iterator[Report]:
+    """The lines that an object with usage makes: its own, and one for each tool."""
+    if top is None:
+        return
+    model, tier, object_id = _text(top.model), _text(top.service_tier).lower(), _text(top.id)
+    quantities = next(filter(None, (_quantities(_at(top, path)) for path in rule.usage)), None)
+    if quantities is not None:
+        yield Report(
+            quantities, rule.category or "", model, tier, object_id, _text(top.size), _text(top.quality),
+            each=rule.several == "each",
+        )  # fmt: skip
+    for tool in rule.tools:
+        for used, distinct in _used(top, tool):
+            yield Report(used, tool.category, model, tier, distinct or object_id, each=rule.several == "each")
+
+
+def _used(top: _Top, tool: Tool) -> Iterator[tuple[Quantities, str]]:
+    """How much of a tool was used, and under which id of its own if it has one."""
+    if tool.usage:
+        quantities = _quantities(_at(top, tool.usage))
+        if quantities is not None and (quantities.input_tokens or quantities.output_tokens):
+            yield quantities, ""
+    elif tool.number:
+        number = _count(_at(top, tool.number))
+        if number:
+            yield Quantities(**{tool.quantity: number}), ""
+    else:
+        items = [item for item in _items(top) if item.type == tool.items]
+        if tool.distinct:
+            for value in dict.fromkeys(_text(getattr(item, tool.distinct)) for item in items):
+                yield Quantities(**{tool.quantity: 1}), value
+        elif items:
+            yield Quantities(**{tool.quantity: len(items)}), ""
+
+
+def _items(top: _Top) -> list[_Item]:
+    try:
+        return _decode_items(top.output)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def _at(top: _Top, path: str) -> Any:
+    """The value at a path, None if there is none."""
+    first, *rest = path.split(".")
+    value: Any = getattr(top, first, None)
+    if isinstance(value, msgspec.Raw):
+        value = _plain(value)
+    for name in rest:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _plain(raw: msgspec.Raw) -> Any:
+    try:
+        return _decode_any(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _quantities(usage: Any) -> Quantities | None:
+    """A usage object's numbers; None if it is none, or counts nothing that is known."""
+    if not isinstance(usage, dict):
+        return None
+    found: dict[str, int] = {}
+    known = False
+    for quantity, paths in _PATHS:
+        for path in paths:
+            number = _count(_follow(usage, path))
+            if number is not None:
+                known = True
+                found[quantity] = number
+                break
+    seconds = usage.get(SECONDS)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _LARGEST / 1000:
+        known = True
+        found["duration_ms"] = round(seconds * 1000)
+    return Quantities(**found) if known else None
+
+
+_PATHS = tuple((quantity, tuple(path.split(".") for path in paths)) for quantity, paths in QUANTITIES.items())
+
+
+def _follow(usage: dict[str, Any], path: list[str]) -> Any:
+    value: Any = usage
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _count(value: Any) -> int | None:
+    """A number of something. Some upstreams write whole numbers with a point."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST:
+        return value
+    return None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

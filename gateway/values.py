@@ -1,0 +1,107 @@
+"""What travels between rooms. Frozen values, cheap to make: the hot path makes several a request."""
+
+from typing import Any, Literal, final
+
+import msgspec
+
+
+@final
+class Secret:
+    """A string that cannot be printed by accident: no repr, no str, no format, no log shows it.
+
+    `reveal()` is the only way to it, so that every use can be found.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not pickled")
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is calling, as the read model knows it. Ids are OpenAI's style; user_id is the organization user who owns the
+    key, or the key's own service account. expires_at: seconds since 1970.
+    """
+
+    key_id: str
+    project_id: str
+    user_id: str
+    organization_id: str
+    expires_at: int | None = None
+    revoked: bool = False
+
+
+class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much of what a call used. Tokens are counted as in OpenAI's `usage`: the totals hold their parts.
+
+    input_tokens holds text, audio and image, cached and written to the cache; output_tokens holds reasoning, audio and
+    image. duration_ms: of audio or video. bytes: stored. sessions: containers or live sessions.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0  # read from the prompt cache: text, audio and image
+    cache_write_tokens: int = 0  # written to it, for however long
+    cache_write_12h_tokens: int = 0  # of these, kept for 12 hours; the others for 30 minutes
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    cached_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    cached_image_tokens: int = 0
+    output_image_tokens: int = 0
+    trained_tokens: int = 0
+    images: int = 0
+    characters: int = 0
+    duration_ms: int = 0
+    bytes: int = 0
+    sessions: int = 0
+    web_searches: int = 0
+    file_searches: int = 0
+
+
+class UsageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What one attempt used of one thing, and what that costs.
+
+    category: of OpenAI's usage API, None for what only its costs API shows. models: as the client named it, as the
+    upstream was asked, as the answer says. service_tier: as the answer says, lower case, empty if it does not.
+    image_*: of images, as in the request: `1024x1024`, `image.generation`, `hd`; a video's frame size, too.
+    object_id: of what was made, for corrections and against counting twice. nano_usd: 10^-9 dollars; None until priced.
+    """
+
+    attempt: int = 1
+    upstream: str = ""
+    category: str | None = None
+    request_model: str = ""
+    upstream_model: str = ""
+    response_model: str = ""
+    service_tier: str = ""
+    batch: bool = False
+    source: Literal["reported", "estimated"] = "reported"
+    quantities: Quantities = Quantities()
+    image_size: str = ""
+    image_source: str = ""
+    image_quality: str = ""
+    object_id: str = ""
+    nano_usd: int | None = None

@@ -1,0 +1,81 @@
+"""The administrative operations, all 143 that the client has: they reach the control process and nothing else.
+
+Until the admin API is there it answers 501; what matters is that it does so for each operation of the table, to admin
+keys alone, in OpenAI's shape, and once.
+"""
+
+import functools
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from gateway.operations.matcher import Matcher
+from gateway.operations.table import Operation
+from tests.compat.conftest import Make, Served
+from tests.compat.described import OLDEST, administrative
+from tests.compat.made_up import made_up
+from tests.compat.methods import Method, methods
+from tests.compat.stand import ADMIN_KEY, Gate
+
+
+async def call(client: AsyncOpenAI, method: Method) -> None:
+    arguments = made_up(method)
+    if method.path.endswith("external_keys.create"):  # its signature does not say what goes with a type
+        arguments |= {"external_id": "e", "kms_arn": "arn:aws:kms:one", "role_arn": "arn:aws:iam:one"}
+    function: Any = functools.reduce(getattr, method.path.split("."), client)
+    await function(**arguments)
+
+
+@pytest.fixture(scope="module")
+def every_method() -> list[Method]:
+    with OpenAI(api_key="none", admin_api_key="none") as client:
+        return list(methods(client.admin, "admin"))
+
+
+def operation_of(error: openai.APIStatusError) -> Operation:
+    request = error.request
+    found = Matcher(administrative()).match(request.method, request.url.path.removeprefix("/v1"))
+    assert found is not None, f"{request.method} {request.url.path} is not in the table"
+    return found
+
+
+async def test_every_operation_is_answered_by_the_control_process(make: Make, every_method: list[Method]) -> None:
+    client = make(max_retries=2)
+    called = set()
+    for method in every_method:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await call(client, method)
+        error = caught.value
+        assert (error.status_code, error.type, error.code) == (501, "server_error", "not_implemented"), method.path
+        assert error.request_id, method.path
+        assert error.request.headers["x-stainless-retry-count"] == "0", f"{method.path} was retried"
+        called.add(operation_of(error).id)
+    assert called == {operation.id for operation in administrative()}
+    assert len(administrative(OLDEST)) == 41
+
+
+async def test_an_api_key_opens_none_of_them(make: Make, gate: Gate, half: str, every_method: list[Method]) -> None:
+    client = make(admin_api_key=gate.keys[half])
+    for method in every_method:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            await call(client, method)
+        assert caught.value.code == "invalid_api_key", method.path
+
+
+async def test_an_admin_key_opens_nothing_else(make: Make) -> None:
+    client = make(api_key=ADMIN_KEY)
+    with pytest.raises(openai.AuthenticationError) as caught:
+        await client.models.list()
+    assert caught.value.code == "invalid_api_key"
+    assert ADMIN_KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/organization/something/new", "/projects/p_1/something", "/organization"])
+async def test_unknown_administrative_paths_stay_here_too(make: Make, served: Served, path: str) -> None:
+    client = make(api_key=ADMIN_KEY)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await client.get(path, cast_to=object)
+    assert caught.value.code == "not_implemented"
+    assert not [record for record in await served() if record.path.endswith(path)]

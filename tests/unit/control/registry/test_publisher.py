@@ -1,0 +1,199 @@
+"""What is published and when, against a real Valkey."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.clock import ManualClock
+from gateway.control.registry.publisher import Publisher, UnknownKeyError
+from gateway.redisdb.client import Client, connect
+from gateway.redisdb.failures import RedisFailure
+from gateway.settings.model import Settings
+from gateway.settings.transfer import convert
+from gateway.tasks import Tasks
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually, free_port
+
+ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
+
+
+class Stand:
+    """A server, and publishers of different settings for it."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.clock = ManualClock()
+        self.client: Client = connect(server.settings())
+
+    def settings(self, keys: dict[str, str], **more: Any) -> Settings:
+        declared = [{"name": name, "hash": f"sha256:{key_hash}", **more} for name, key_hash in keys.items()]
+        return convert(
+            {
+                "upstreams": {"a": {"base_url": "http://a/v1"}},
+                "data_dir": str(self.folder),
+                "projects": [{"id": "proj_a", "keys": declared}],
+            }
+        )
+
+    def publisher(self, keys: dict[str, str], **more: Any) -> Publisher:
+        return Publisher(self.settings(keys, **more), self.client, self.clock, structlog.get_logger())
+
+    def key(self, key_hash: str) -> dict[str, Any]:
+        found = self.server.command("HGET", f"gateway:key:{key_hash}", "d")
+        return dict(json.loads(found)) if found is not None else {}
+
+    def version(self, key_hash: str) -> int:
+        return int(self.server.command("HGET", f"gateway:key:{key_hash}", "v"))
+
+    def published(self) -> int:
+        """How many messages were sent, and so how many caches were emptied of a key."""
+        return self.server.calls("publish")
+
+
+@pytest.fixture
+async def stand(valkey: Server, tmp_path: Path) -> AsyncIterator[Stand]:
+    valkey.command("CONFIG", "RESETSTAT")
+    stand = Stand(valkey, tmp_path)
+    yield stand
+    await stand.client.aclose()
+
+
+async def test_what_is_declared_is_published(stand: Stand) -> None:
+    assert await stand.publisher({"one": ONE, "two": TWO}, user="user-1", expires_at=7).publish_all() == (2, 0)
+    found = stand.key(ONE)
+    assert (found["project_id"], found["user_id"], found["organization_id"]) == ("proj_a", "user-1", "org-gateway")
+    assert found["expires_at"] == 7
+    assert found["key_id"].startswith("key_")
+    assert found["key_id"] != stand.key(TWO)["key_id"]
+    assert found["revoked"] is False
+
+
+async def test_what_has_not_changed_is_left_alone(stand: Stand) -> None:
+    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    before = stand.published()
+    stand.clock.advance(10)
+    assert await stand.publisher({"one": ONE, "two": TWO}).publish_all() == (0, 0)
+    assert stand.published() == before
+
+
+async def test_what_has_changed_is_published_alone(stand: Stand) -> None:
+    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    stand.clock.advance(10)
+    assert await stand.publisher({"one": ONE, "two": THREE}).publish_all() == (2, 1)
+    assert stand.key(TWO)["revoked"] is True, "the old key of that name works no more"
+    assert stand.key(THREE)["revoked"] is False
+    stand.clock.advance(10)
+    assert await stand.publisher({"one": ONE, "two": THREE}).publish_all() == (0, 0), "withdrawn once"
+    stand.clock.advance(10)
+    assert await stand.publisher({"one": ONE}, user="user-2").publish_all() == (2, 1)
+    assert stand.key(ONE)["user_id"] == "user-2"
+    stand.clock.advance(10)
+    assert await stand.publisher({"one": ONE, "two": TWO}, user="user-2").publish_all() == (1, 0), "it is back"
+    assert stand.key(TWO)["revoked"] is False
+
+
+async def test_a_clock_that_was_set_back_does_not_keep_a_key_alive(stand: Stand) -> None:
+    await stand.publisher({"one": ONE}).publish_all()
+    version = stand.version(ONE)
+    stand.clock.advance(-3600)
+    await stand.publisher({"one": ONE}).revoke("proj_a/one")
+    assert stand.key(ONE)["revoked"] is True
+    assert stand.version(ONE) == version + 1
+    await stand.publisher({"one": ONE}, user="user-2").publish_all()
+    assert stand.key(ONE)["user_id"] == "user-2"
+
+
+@pytest.mark.parametrize("by", ["name", "id", "hash", "declared hash"])
+async def test_revoking(stand: Stand, by: str) -> None:
+    publisher = stand.publisher({"one": ONE, "two": TWO})
+    await publisher.publish_all()
+    names = {"name": "proj_a/one", "id": stand.key(ONE)["key_id"], "hash": ONE, "declared hash": f"sha256:{ONE}"}
+    key = await publisher.revoke(names[by])
+    assert key.name == "proj_a/one"
+    assert (stand.key(ONE)["revoked"], stand.key(TWO)["revoked"]) == (True, False)
+    # Neither a start of this process, nor an empty Redis, nor another folder brings it back.
+    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    assert stand.key(ONE)["revoked"] is True
+    stand.server.command("FLUSHALL")
+    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    assert (stand.key(ONE)["revoked"], stand.key(TWO)["revoked"]) == (True, False)
+    stand.folder = stand.folder / "other"
+    stand.folder.mkdir()
+    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    assert stand.key(ONE)["revoked"] is True
+    assert (stand.folder / "revoked-keys").read_text() == f"{ONE}\n", "it knows by itself now"
+    assert await publisher.revoke(ONE) == key, "twice does no harm"
+
+
+async def test_an_unknown_key(stand: Stand) -> None:
+    publisher = stand.publisher({"frontend": ONE, "backend": TWO})
+    with pytest.raises(UnknownKeyError, match=r"no key is called proj_a/fronted; did you mean proj_a/frontend, "):
+        await publisher.revoke("proj_a/fronted")
+    with pytest.raises(UnknownKeyError, match="no key is called xyz; the settings declare 2 keys"):
+        publisher.find("xyz")
+
+
+async def test_many_keys(stand: Stand) -> None:
+    keys = {f"k{n}": f"{n:064x}" for n in range(1500)}
+    assert await stand.publisher(keys).publish_all() == (1500, 0)
+    assert await stand.publisher(keys).publish_all() == (0, 0)
+    assert await stand.publisher({}).publish_all() == (1500, 1500)
+
+
+@contextlib.asynccontextmanager
+async def kept(publisher: Publisher) -> AsyncIterator[list[dict[str, str]]]:
+    """A publisher at work; the value is what it has reported, each report once."""
+    reports: list[dict[str, str]] = []
+
+    async def report(away: dict[str, str]) -> None:
+        if not reports or reports[-1] != away:
+            reports.append(away)
+
+    tasks = Tasks()
+    tasks.spawn(publisher.keep_published(report), "publish")
+    try:
+        yield reports
+    finally:
+        await tasks.cancel()
+
+
+async def test_a_redis_that_is_emptied_gets_the_keys_again(stand: Stand) -> None:
+    publisher = stand.publisher({"one": ONE, "two": TWO})
+    async with kept(publisher) as reports:
+        await asyncio.wait_for(publisher.tried.wait(), 10)
+        assert stand.key(ONE)
+        await publisher.revoke(TWO)
+        stand.server.command("FLUSHALL")
+        await eventually(lambda: stand.key(ONE) and stand.key(TWO).get("revoked"))
+        assert reports == [{}]
+        before = stand.published()
+        await eventually(lambda: stand.server.calls("info") > 3)
+        assert stand.published() == before, "looking is not publishing"
+
+
+async def test_a_redis_that_comes_late_and_one_that_has_forgotten(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server(VALKEY, port=free_port(), start=False)
+    stand = Stand(server, tmp_path)
+    publisher = stand.publisher({"one": ONE})
+    async with kept(publisher) as reports:
+        await asyncio.wait_for(publisher.tried.wait(), 10)
+        assert "keys are not published" in reports[0]["redis"]
+        with pytest.raises(RedisFailure):
+            await publisher.revoke(ONE)
+        assert (tmp_path / "revoked-keys").read_text() == f"{ONE}\n", "remembered all the same"
+        server.start()
+        await eventually(lambda: stand.key(ONE).get("revoked"))
+        await eventually(lambda: reports[-1] == {})
+        assert server.process is not None
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        server.start()
+        await eventually(lambda: stand.key(ONE).get("revoked"))
+    await stand.client.aclose()
