@@ -2,8 +2,8 @@
 
 How fresh it is (design.md, Freshness): while the subscription to invalidations stands, an entry is believed until an
 invalidation names it, and for `REFRESH_S` at most. While the subscription is down, entries are believed for `UNSURE_S`
-only, so a revocation still works within a second; when it comes back, the cache is emptied. If Redis cannot be asked at
-all, what was known is believed for `GRACE_S`, and unknown keys get KEYS_UNAVAILABLE (503).
+only, so a revocation still works within a second; when it comes back, each entry is asked for anew before it is believed.
+If Redis cannot be asked at all, what was known is believed for `GRACE_S`, and unknown keys get KEYS_UNAVAILABLE (503).
 """
 
 import asyncio
@@ -32,6 +32,7 @@ class KeysAwayError(Exception):
 class _Entry(msgspec.Struct):
     principal: Principal | None
     fetched_at: float
+    generation: int  # of the cache, when the question was asked
 
 
 class KeyCache:
@@ -45,6 +46,7 @@ class KeyCache:
         self._unknown: dict[bytes, _Entry] = {}
         self._pending: dict[bytes, asyncio.Future[Principal | None]] = {}
         self._generation = 0
+        self._sure_from = 0  # the generation since which every change was heard of
         self._invalidated: dict[bytes, int] = {}  # keys that changed while they were being asked for
         self._tasks = Tasks()
         self.subscribed = False
@@ -55,7 +57,7 @@ class KeyCache:
     def cached(self, digest: bytes) -> Principal | None:
         """The principal if it is known and fresh; no waiting. None says nothing: `look_up` decides."""
         entry = self._known.get(digest)
-        if entry is None:
+        if entry is None or entry.generation < self._sure_from:
             return None
         age = self._clock.monotonic() - entry.fetched_at
         if age > (REFRESH_S if self.subscribed else UNSURE_S):
@@ -80,6 +82,12 @@ class KeyCache:
             if entry is not None and now - entry.fetched_at <= GRACE_S:
                 return self._alive(entry.principal)
             raise GatewayError(KEYS_UNAVAILABLE) from None
+
+    async def confirm(self, digest: bytes) -> Principal | None:
+        """Like `look_up`, but only Redis is believed. Raises KeysAwayError."""
+        if (principal := self.cached(digest)) is not None:
+            return principal
+        return await self._asked(digest)
 
     async def _asked(self, digest: bytes) -> Principal | None:
         """Redis's answer. It is asked again if a change was heard of before whoever asked could wake up and read it."""
@@ -121,12 +129,12 @@ class KeyCache:
             at = self._clock.monotonic()
             principal = await self._fetch(digest)
             if self._invalidated.get(digest, 0) <= began:
-                self._keep(digest, principal, at)
+                self._keep(digest, _Entry(principal, at, began))
                 return principal
         raise KeysAwayError
 
-    def _keep(self, digest: bytes, principal: Principal | None, at: float) -> None:
-        if self._alive(principal) is None:
+    def _keep(self, digest: bytes, entry: _Entry) -> None:
+        if self._alive(entry.principal) is None:
             self._known.pop(digest, None)
             store, size = self._unknown, self._size // 10
         else:
@@ -135,7 +143,7 @@ class KeyCache:
         store.pop(digest, None)
         while len(store) >= size:
             del store[next(iter(store))]  # the oldest fill: entries are refreshed within a minute, so use keeps them
-        store[digest] = _Entry(principal, at)
+        store[digest] = entry
 
     def _alive(self, principal: Principal | None) -> Principal | None:
         if principal is None or principal.revoked:
@@ -155,11 +163,11 @@ class KeyCache:
             self._invalidated[digest] = self._generation
 
     def connected(self) -> None:
-        """The subscription stands (again): what was missed in between is unknown, so nothing is kept."""
+        """The subscription stands (again): what was missed in between is unknown, so nothing is believed unasked."""
         self._generation += 1
         for digest in self._pending:
             self._invalidated[digest] = self._generation
-        self._known.clear()
+        self._sure_from = self._generation
         self._unknown.clear()
         self.subscribed = True
 

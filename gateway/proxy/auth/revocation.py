@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.credentials import incorrect
-from gateway.errors import GatewayError
-from gateway.proxy.auth.keys import KeyCache
+from gateway.proxy.auth.keys import KeyCache, KeysAwayError
 from gateway.proxy.auth.read_model import ReadModel
 from gateway.proxy.http.exchanges import Exchanges
 from gateway.tasks import Tasks
@@ -54,8 +53,8 @@ class Revocation:
         """Looks the key up anew; if it is not valid any more, ends its exchanges. Insists until it knows."""
         while True:
             try:
-                principal = await self._keys.look_up(digest)
-            except GatewayError:
+                principal = await self._keys.confirm(digest)
+            except KeysAwayError:
                 await asyncio.sleep(_RETRY_S)
                 continue
             if principal is None:

@@ -64,7 +64,7 @@ async def test_while_changes_are_not_heard_of_an_entry_is_believed_for_less_than
     assert await registry.cache.look_up(KEY) is None
 
 
-async def test_changes_heard_of_again_empty_the_cache() -> None:
+async def test_when_changes_are_heard_of_again_all_is_asked_for_anew() -> None:
     registry = Registry()
     await registry.cache.look_up(KEY)
     await registry.cache.look_up(OTHER)
@@ -72,8 +72,22 @@ async def test_changes_heard_of_again_empty_the_cache() -> None:
     registry.cache.connected()
     registry.known[OTHER] = VALID
     assert registry.cache.cached(KEY) is None
-    assert len(registry.cache) == 0
     assert await registry.cache.look_up(OTHER) == VALID  # and what was unknown is asked for again
+
+
+async def test_a_known_key_is_served_when_redis_falters_just_after_it_came_back() -> None:
+    registry = Registry()
+    await registry.cache.look_up(KEY)
+    registry.cache.disconnected()
+    registry.cache.connected()
+    registry.failure = KeysAwayError()
+    assert await registry.cache.look_up(KEY) == VALID
+    with pytest.raises(KeysAwayError):
+        await registry.cache.confirm(KEY)  # who ends streams of revoked keys wants to know
+    registry.failure = None
+    registry.known.clear()
+    assert await registry.cache.look_up(KEY) is None
+    assert len(registry.cache) == 0
 
 
 async def test_an_unknown_key_is_not_asked_for_again_for_some_seconds() -> None:
