@@ -2,7 +2,7 @@
 
 How fresh it is (design.md, Freshness): while the subscription to invalidations stands, an entry is believed until an
 invalidation names it, and for `REFRESH_S` at most. While the subscription is down, entries are believed for `UNSURE_S`
-only, so a revocation still works within a second; when it comes back, each entry is asked for anew before it is believed.
+only, so a revocation still works within a second; when it comes back, an entry is asked for anew before it is believed.
 If Redis cannot be asked at all, what was known is believed for `GRACE_S`, and unknown keys get KEYS_UNAVAILABLE (503).
 """
 
