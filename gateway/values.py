@@ -81,13 +81,25 @@ class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):
     file_searches: int = 0
 
 
+class Cost(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a line's price. item: as OpenAI's costs API has it, `gpt-6-astra, input_tokens`. unit: a key of
+    `pricing.units.UNITS`, in which the quantity is counted.
+    """
+
+    item: str
+    unit: str
+    quantity: int
+    nano_usd: int
+
+
 class UsageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What one attempt used of one thing, and what that costs.
 
     category: of OpenAI's usage API, None for what only its costs API shows. models: as the client named it, as the
     upstream was asked, as the answer says. service_tier: as the answer says, lower case, empty if it does not.
     image_*: of images, as in the request: `1024x1024`, `image.generation`, `hd`; a video's frame size, too.
-    object_id: of what was made, for corrections and against counting twice. nano_usd: 10^-9 dollars; None until priced.
+    object_id: of what was made, for corrections and against counting twice. nano_usd: 10^-9 dollars, the sum of the
+    costs; None until priced.
     """
 
     attempt: int = 1
@@ -105,3 +117,30 @@ class UsageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     image_quality: str = ""
     object_id: str = ""
     nano_usd: int | None = None
+    costs: tuple[Cost, ...] = ()
+
+
+class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """All that one call used; on a socket, all that one response used. The ledger folds its lines.
+
+    id: of the call, `req_…`, and unique; on a socket `req_…/3`. at_us: microseconds since 1970 when the call was
+    admitted; spend windows and prices follow from it. operation: its id in the operation table, empty for a path that
+    is not in it. category: the one in which the call counts as a request. status: of the answer; 0 if none began.
+    ended: as in the access line. end_user: as the client named its own user. pending: the id of an object that tells
+    later what was really used; the lines are estimates until then. A call that the upstream refused has no lines.
+    """
+
+    id: str
+    at_us: int
+    organization_id: str
+    project_id: str
+    user_id: str
+    key_id: str
+    operation: str = ""
+    category: str | None = None
+    status: int = 0
+    ended: str = "complete"
+    stream: bool = False
+    end_user: str = ""
+    pending: str = ""
+    lines: tuple[UsageLine, ...] = ()
