@@ -292,10 +292,12 @@ async def test_what_refused_clients_still_send_is_read_away_of_a_few_at_a_time()
         partings = gw.worker.server.partings
         clients = [await gw.connect() for _ in range(30)]
         for client in clients:
+            client.stop_reading()  # else it closes as soon as it has its answer
             client.send(request("POST", "/v1/files", None, b"Content-Length: 1000000", key=None))
         await until(lambda: len(partings._reading) + len(partings._waiting) == 30)
         assert len(partings._reading) == 8
         for client in clients:
+            client.read_on()
             assert (await client.response()).status == 401, "also of those whose turn has not come"
             client.close()
         await until(lambda: not gw.worker.server.connections)
