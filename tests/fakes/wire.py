@@ -159,10 +159,16 @@ class Wire(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
+    async def has_room(self) -> None:
+        """Waits until the socket takes more, and lets the loop run: one that is being closed always takes more, and
+        only the loop says that it has ended."""
+        await self.room.wait()
+        await asyncio.sleep(0)
+
     async def send_all(self, data: bytes, step: int = 65536) -> int:
         """Sends as fast as the other side takes it; returns how much the socket took before the connection ended."""
         for start in range(0, len(data), step):
-            await self.room.wait()
+            await self.has_room()
             if self.ended.is_set():
                 return start
             self.send(data[start : start + step])

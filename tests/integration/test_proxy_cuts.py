@@ -62,7 +62,7 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
     async def script(exchange: Exchange) -> None:
         exchange.send(SSE_HEAD)
         while not exchange.wire.ended.is_set():
-            await exchange.wire.room.wait()
+            await exchange.wire.has_room()
             exchange.send(chunk(b"x" * 65536))
 
     async with upstream(script) as up, gateway(up, timeouts={"between_bytes_s": 0.2}) as gw:

@@ -29,7 +29,7 @@ async def streaming(exchange: Exchange) -> None:
 async def flooding(exchange: Exchange) -> None:
     exchange.send(SSE_HEAD)
     while not exchange.wire.ended.is_set():
-        await exchange.wire.room.wait()
+        await exchange.wire.has_room()
         exchange.send(chunk(b"x" * 65536))
 
 

@@ -175,7 +175,7 @@ async def test_who_does_not_read_holds_the_other_side_back(direction: str) -> No
 
     async def flood(wire: object, raw: bytes) -> None:
         for _ in range(number):
-            await wire.room.wait()  # type: ignore[attr-defined]
+            await wire.has_room()  # type: ignore[attr-defined]
             wire.send(raw)  # type: ignore[attr-defined]
             sent[0] += 1
 
@@ -294,7 +294,7 @@ async def test_a_client_that_does_not_read_its_goodbye_is_given_up() -> None:
 
     async def talk(exchange: Exchange) -> None:
         while not exchange.wire.ended.is_set():
-            await exchange.wire.room.wait()
+            await exchange.wire.has_room()
             exchange.send(frame(BINARY, b"x" * 65536))
 
     async with upstream(switching(talk)) as up, gateway(up, tidy=False) as gw:

@@ -139,7 +139,7 @@ async def _flood(exchange: Exchange, piece: bytes, pieces: int) -> None:
     await exchange.whole()
     exchange.send(SSE_HEAD)
     for _ in range(pieces):
-        await exchange.wire.room.wait()
+        await exchange.wire.has_room()
         exchange.send(chunk(piece))
     exchange.send(b"0\r\n\r\n")
 
@@ -153,7 +153,7 @@ async def test_a_slow_reader_pauses_the_upstream_and_holds_little_memory() -> No
         await exchange.whole()
         exchange.send(SSE_HEAD)
         for _ in range(number):
-            await exchange.wire.room.wait()
+            await exchange.wire.has_room()
             exchange.send(chunk(piece))
             sent += 1
         exchange.send(b"0\r\n\r\n")
