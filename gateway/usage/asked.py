@@ -1,0 +1,116 @@
+"""What a request asks for, as far as it tells what the call will use."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.usage.estimate import text_of_request
+from gateway.usage.kinds import Basis
+
+_LARGE = 256 * 1024  # bytes of a body beyond which its texts are not looked at one by one
+_MOST = 100  # of anything that a request may want several of
+_VIDEO_S = 4  # OpenAI's default length of a video (reference: Create video)
+_MS = 1000
+# Media in a JSON body: data URLs, and the members `data` (input_audio) and `file_data`.
+_MEDIA = (b";base64,", b'"data":', b'"file_data":')
+_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """text_bytes: of the texts in the request; messages: how many they stand in. number: of answers or pictures.
+    characters: to be spoken. duration_ms: of audio that came, or of video to be made. end_user: as the client names
+    its own user; recorded, never decided by.
+    """
+
+    text_bytes: int = 0
+    messages: int = 0
+    number: int = 1
+    size: str = ""
+    quality: str = ""
+    characters: int = 0
+    duration_ms: int = 0
+    end_user: str = ""
+
+
+NOTHING = Asked()
+
+
+class _Body(msgspec.Struct):
+    n: Any = None
+    size: Any = None
+    quality: Any = None
+    input: Any = None
+    seconds: Any = None
+    user: Any = None
+    safety_identifier: Any = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
+    """What a JSON body asks for; what it does not say is as by default. Nothing is raised."""
+    try:
+        said = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Asked(text_bytes=len(body))
+    text, messages = (text_of_request(body) if len(body) <= _LARGE else (rough_text_bytes(body), 0))
+    return Asked(
+        text,
+        messages,
+        _number(said.n),
+        _text(said.size),
+        _text(said.quality),
+        len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
+        _video_ms(said.seconds) if basis == "video" else 0,
+        _text(said.safety_identifier) or _text(said.user),
+    )
+
+
+def of_form(fields: Mapping[str, str], basis: Basis, audio_ms: int) -> Asked:
+    """What the small fields of a form ask for. audio_ms: of the file in it, 0 if that is not known."""
+    return Asked(
+        text_bytes=len(fields.get("prompt", "").encode("utf-8", "replace")),
+        number=_number(fields.get("n")),
+        size=_text(fields.get("size")),
+        quality=_text(fields.get("quality")),
+        duration_ms=_video_ms(fields.get("seconds")) if basis == "video" else audio_ms,
+        end_user=_text(fields.get("user")),
+    )
+
+
+def rough_text_bytes(body: bytes | bytearray | memoryview) -> int:
+    """About how many bytes of a large JSON body are text: all that is not media. Fast: it only searches."""
+    data = body if isinstance(body, bytes | bytearray) else bytes(body)
+    media = 0
+    for mark in _MEDIA:
+        at = data.find(mark)
+        while at >= 0:
+            begin = at + len(mark)
+            if not mark.endswith(b","):
+                begin = data.find(b'"', begin, begin + 8) + 1 or begin
+            end = data.find(b'"', begin)
+            if end < 0:
+                break
+            media += end - begin
+            at = data.find(mark, end)
+    return max(0, len(data) - media)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:6])
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST else 1
+
+
+def _video_ms(value: Any) -> int:
+    """Length of a video, which is asked for as text."""
+    if isinstance(value, int | float | str) and _NUMBER.fullmatch(str(value)):
+        return round(float(value) * _MS)
+    return _VIDEO_S * _MS
+
+
+def _text(value: Any) -> str:
+    return value[:256] if isinstance(value, str) else ""
