@@ -18,9 +18,12 @@ from gateway.operations.table import Operation
 from gateway.proxy.http.downstream import Downstream
 from gateway.proxy.http.headers import RESPONSE_DROPPED, sorted_out
 from gateway.proxy.http.visit import Ending
+from gateway.usage.strip import UsageStripper
 
 _SEQUENCE = re.compile(rb'"sequence_number" ?: ?(\d+)')
 _NOTED = frozenset({b"content-type", b"content-encoding", b"x-accel-buffering", b"x-request-id"})
+_NAMED = re.compile(rb"stream_options|include_usage")
+_LONGEST_REFUSAL = 64 * 1024
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n")
 
 
@@ -49,6 +52,7 @@ class Source(Protocol):
     def cancel(self, sink: Any, /) -> None: ...
 
 
+Opened = Callable[[int, dict[bytes, bytes]], Callable[[list[bytes]], None] | None]
 COMPLETE = Ending()
 
 
@@ -63,6 +67,7 @@ class Relay:
     sse = False
     head_at = 0.0
     upstream_request_id = b""
+    meter: Opened | None = None  # told of the answer's head; gives the tap
     tap: Callable[[list[bytes]], None] | None = None  # sees the body's bytes after the client got them
     _source: Source | None = None
     _paused = False
@@ -93,6 +98,8 @@ class Relay:
         self.head_at = self._clock.monotonic()
         self._on_head()
         headers, noted = sorted_out(head.headers, RESPONSE_DROPPED, _NOTED)
+        if self.meter is not None:
+            self.tap = self.meter(head.status, noted)
         down = self._down
         self.upstream_request_id = noted.get(b"x-request-id", b"")
         if not self.upstream_request_id:
@@ -126,6 +133,11 @@ class Relay:
         self._break(GatewayError(kind), replayable)
 
     # Called by others
+
+    @property
+    def sent(self) -> bool:
+        """Whether a request was sent that an upstream may have taken on."""
+        return self._source is not None
 
     def begin(self, source: Source) -> None:
         """A request is about to be sent over `source`."""
@@ -173,6 +185,107 @@ class Relay:
         if not self.sse or self._encoded or (self._last and not self._last.endswith(_EVENT_ENDS)):
             return b""
         return error_event(error, flavour_of(self._operation), self._last)
+
+
+class Asks(Protocol):
+    """A request that may ask for its stream's usage in the client's place: see `body.outgoing.Whole`."""
+
+    @property
+    def asked(self) -> bool: ...
+
+
+class AskedRelay(Relay):
+    """Carries an answer that the gateway may have asked for more than the client did: takes that out again.
+
+    An answer that refuses the asking is not passed on: the request is sent again without.
+    """
+
+    _stripper: UsageStripper | None = None
+    _refusal: ResponseHead | None = None
+
+    def __init__(  # noqa: PLR0913
+        self,
+        down: Downstream,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        key: bytes,
+        operation: Operation | None,
+        on_head: Callable[[], None],
+        request: Asks,
+    ) -> None:
+        super().__init__(down, clock, loop, key=key, operation=operation, on_head=on_head)
+        self._request = request
+        self._held: list[bytes] = []
+
+    def on_head(self, head: ResponseHead) -> None:
+        if not self._request.asked:
+            super().on_head(head)
+        elif head.status == 400 and not head.no_body:
+            self._refusal = head
+        else:
+            self._begin(head)
+
+    def _begin(self, head: ResponseHead) -> None:
+        if head.status == 200 and _is_plain_stream(head.headers):
+            self._stripper = UsageStripper()
+            head = StreamHead(head.status, head.reason, [h for h in head.headers if h[0].lower() != b"content-length"])
+        super().on_head(head)
+
+    def on_data(self, parts: list[bytes]) -> None:
+        if self._refusal is not None:
+            self._held += parts
+            if sum(map(len, self._held)) > _LONGEST_REFUSAL:
+                self._pass_refusal(self._refusal)
+        elif self._stripper is None or not parts:
+            super().on_data(parts)
+        else:
+            passing = self._stripper.feed(b"".join(parts))
+            if passing:
+                tap, self.tap = self.tap, None
+                super().on_data([passing])
+                self.tap = tap
+            else:
+                self._down.flush_head()
+            if self.tap is not None:
+                self.tap(parts)
+
+    def on_end(self) -> None:
+        if self._refusal is not None:
+            if _NAMED.search(b"".join(self._held)):
+                self._refusal, self._held = None, []
+                self._finish(Ending(unasked=True))
+                return
+            self._pass_refusal(self._refusal)
+        if self._stripper is not None and (rest := self._stripper.end()):
+            self._down.write([rest])
+        super().on_end()
+
+    def _pass_refusal(self, head: ResponseHead) -> None:
+        """It was about something else: the client gets it."""
+        held, self._held, self._refusal = self._held, [], None
+        super().on_head(head)
+        super().on_data(held)
+
+
+class StreamHead(msgspec.Struct, frozen=True):
+    """A head whose body has another length than the upstream declared, if it did."""
+
+    status: int
+    reason: bytes
+    headers: list[tuple[bytes, bytes]]
+    length: int | None = None
+    no_body: bool = False
+
+
+def _is_plain_stream(headers: list[tuple[bytes, bytes]]) -> bool:
+    kind, plain = b"", True
+    for name, value in headers:
+        if name.lower() == b"content-type":
+            kind = value
+        elif name.lower() == b"content-encoding":
+            plain = value.lower() == b"identity"
+    return plain and kind[:17].lower() == b"text/event-stream"
 
 
 def error_event(error: GatewayError, flavour: str, last: bytes) -> bytes:

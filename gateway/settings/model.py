@@ -117,6 +117,7 @@ class Upstream(Base, frozen=True):
     tls: Tls = Tls()  # for https:// URLs
     max_connections: Count | None = None  # connections of one worker; null is unlimited
     keepalive_s: Seconds = 45.0  # idle connections are closed after this; keep it below the upstream's own
+    include_usage: Literal["ask", "never"] = "ask"  # ask for a chat stream's usage where the client does not; see docs
 
 
 class RouteTarget(Base, frozen=True):

@@ -56,7 +56,7 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         said = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Asked(text_bytes=len(body))
-    text, messages = (text_of_request(body) if len(body) <= _LARGE else (rough_text_bytes(body), 0))
+    text, messages = text_of_request(body) if len(body) <= _LARGE else (rough_text_bytes(body), 0)
     return Asked(
         text,
         messages,

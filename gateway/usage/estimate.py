@@ -15,6 +15,8 @@ _TYPICAL = 4.5
 _MODELS = 1024  # models are named by clients, so what is remembered of them is bounded
 _FIRST_WEIGHT = 200  # tokens' worth of trust in the typical value before anything was learned
 _LONGEST_MEMORY = 200_000  # tokens; older calls fade
+_UNSEEN_OUTPUT = 100.0  # tokens of an answer that nobody saw, before anything was learned
+_NEWEST = 0.05  # how much the newest call moves a model's typical output
 
 # Members that hold text that a model reads or writes, in requests and answers of all operations.
 _TEXTS = frozenset({
@@ -37,6 +39,7 @@ class Densities:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, Side], _Seen] = {}
+        self._outputs: dict[str, float] = {}
 
     def learn(self, model: str, side: Side, size: int, tokens: int) -> None:
         """A call reported so many tokens for texts of so many bytes."""
@@ -52,6 +55,17 @@ class Densities:
         if seen.tokens > _LONGEST_MEMORY:
             seen.bytes /= 2
             seen.tokens /= 2
+
+    def learn_output(self, model: str, tokens: int) -> None:
+        """A call reported so many tokens of output."""
+        known = self._outputs.get(model)
+        if known is None and len(self._outputs) >= _MODELS:
+            del self._outputs[next(iter(self._outputs))]
+        self._outputs[model] = tokens if known is None else known + (tokens - known) * _NEWEST
+
+    def typical_output(self, model: str) -> int:
+        """How many tokens a call to this model puts out, about: for one whose answer nobody saw. At least one."""
+        return max(1, round(self._outputs.get(model, _UNSEEN_OUTPUT)))
 
     def tokens(self, model: str, side: Side, size: int) -> int:
         """About how many tokens texts of so many bytes are; at least one."""

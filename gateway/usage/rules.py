@@ -63,6 +63,12 @@ RESPONSE_TOOLS = (
     Tool("code_interpreter_sessions", "sessions", items="code_interpreter_call", distinct="container_id"),
 )
 
+# Events of a streamed response that say that a tool has been used, for streams that end without saying how often.
+TOOL_EVENTS: Mapping[str, str] = MappingProxyType({
+    "response.web_search_call.completed": "web_search_calls",
+    "response.file_search_call.completed": "file_search_calls",
+})  # fmt: skip
+
 
 class Rule(msgspec.Struct, frozen=True):
     """How the answers of some operations tell what was used.

@@ -20,6 +20,9 @@ _MEMBERS = (
     "model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens",
     "service_tier", "background", "store", "previous_response_id",
 )  # fmt: skip
+# Recorded, and nothing is decided by them: they may stand as often as they like.
+_RECORDED = ("user", "safety_identifier")
+_LONGEST_USER = 256
 _SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _SECOND_LOOK = 4 * 1024 * 1024  # bytes of a body that are worth it
 _NAMES: Mapping[type, str] = MappingProxyType(
@@ -34,9 +37,11 @@ class HeadDecoder:
         # A type per member, with one instance to give back: what was decoded is kept in `_seen`.
         kinds = {name: type(name, (), {"__slots__": ()}) for name in _MEMBERS}
         self._given: dict[type, object] = {kind: kind() for kind in kinds.values()}
-        self._model, self._stream = kinds["model"], kinds["stream"]
+        self._model, self._stream, self._options = kinds["model"], kinds["stream"], kinds["stream_options"]
         self._seen: dict[type, Any] = {}
-        head = msgspec.defstruct("Head", [(name, kind, None) for name, kind in kinds.items()])
+        self._head: Any = None
+        fields = [*kinds.items(), *((name, Any) for name in _RECORDED)]
+        head = msgspec.defstruct("Head", [(name, kind, None) for name, kind in fields])
         self._decoder: Any = msgspec.json.Decoder(head, dec_hook=self._once)
 
     def _once(self, kind: type, value: Any) -> object:
@@ -45,6 +50,23 @@ class HeadDecoder:
         self._seen[kind] = value
         return self._given[kind]
 
+    @property
+    def has_options(self) -> bool:
+        """Whether the body decoded last has stream options, be they null."""
+        return self._options in self._seen
+
+    @property
+    def options(self) -> Any:
+        """The stream options of the body decoded last, None for none."""
+        return self._seen.get(self._options)
+
+    @property
+    def end_user(self) -> str:
+        """Whom the body decoded last names as the client's own user; empty for nobody."""
+        head = self._head
+        name = (head.safety_identifier or head.user) if head is not None else ""
+        return name[:_LONGEST_USER] if isinstance(name, str) else ""
+
     def decode(self, body: bytes | bytearray | memoryview) -> tuple[str | None, bool]:
         """A body's model, None if it names none, and whether it asks for a stream.
 
@@ -52,8 +74,9 @@ class HeadDecoder:
         """
         seen = self._seen
         seen.clear()
+        self._head = None
         try:
-            self._decoder.decode(body)
+            self._head = self._decoder.decode(body)
         except msgspec.ValidationError:
             raise GatewayError(INVALID_JSON, reason="it is not a JSON object") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -81,7 +104,7 @@ class HeadDecoder:
             return False
         self._seen.clear()
         try:
-            self._decoder.decode(text)
+            self._head = self._decoder.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
         return "\x01" not in str(self._seen.get(self._model))

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 from gateway.errors import BODY_TOO_LARGE, INVALID_JSON, UNSUPPORTED_ENCODING, GatewayError
 from gateway.operations.matcher import params
 from gateway.operations.table import Operation
+from gateway.proxy.body.asking import ABSENT, asks
 from gateway.proxy.body.budget import Budget
 from gateway.proxy.body.encoding import codings
 from gateway.proxy.body.form import ModelSearch
@@ -18,6 +19,7 @@ from gateway.proxy.http.target import model_in_query
 from gateway.settings.model import Bodies
 
 _MIB = 1024 * 1024
+_TELL_IF_ASKED = frozenset({"createChatCompletion", "createCompletion"})  # whose streams report usage only then
 _ENCODED = frozenset({b"content-encoding"})
 _UNCOUNTED = 4 * 1024  # a body that came with its head and is no longer than this is not worth a share of the budget
 
@@ -73,9 +75,9 @@ class Intake:
         limit = self._checked(request)
         return Streamed(request.target.raw, payload, length=request.length, limit=limit, waiting=waiting)
 
-    def renamed(self, taken: Taken, upstream_model: str | None) -> Taken:
-        """The request under its model's name at an upstream; None: the client's own."""
-        return taken.outgoing(upstream_model, self._decoder)
+    def outgoing(self, taken: Taken, upstream_model: str | None, ask: bool) -> Taken:
+        """The request under its model's name at an upstream; None: the client's own. ask: for its stream's usage."""
+        return taken.outgoing(upstream_model, self._decoder, ask=ask)
 
     async def _json(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         limit, target = self._json_limit, request.target.raw
@@ -96,8 +98,12 @@ class Intake:
         body.place = IN_BODY
         if not body.whole:
             return body  # several operations take an optional body
+        decoder = self._decoder
         try:
-            body.model, body.stream = self._decoder.decode(body.whole)
+            body.model, body.stream = decoder.decode(body.whole)
+            body.end_user = decoder.end_user
+            if body.stream and operation is not None and operation.id in _TELL_IF_ASKED and not asks(decoder.options):
+                body.options = decoder.options if decoder.has_options else ABSENT
         except GatewayError as error:
             if operation is not None or error.kind is not INVALID_JSON:
                 body.release()

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, unquote_plus
 
 import msgspec
 
 from gateway.errors import INVALID_FORM, INVALID_JSON, GatewayError
+from gateway.proxy.body.asking import Splice, splice
 from gateway.proxy.body.budget import Share
 from gateway.proxy.body.form import ModelSearch
 from gateway.proxy.body.head import HeadDecoder
 from gateway.proxy.body.read import Payload, stream
 
 NOTHING: frozenset[bytes] = frozenset()
+NOT_ASKABLE: Any = object()
+_ANY_CODING = frozenset({b"accept-encoding"})  # a compressed stream could not be edited
 _MODEL_MEMBER = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
 _CANDIDATES = 10_000  # places that look like the model's, of which one is
 _WRITE_STEP = 256 * 1024
@@ -43,10 +46,14 @@ class Whole:
     """A request whose body is in memory, or that has none.
 
     model: None if it names none. size: bytes of the body as the client sent it. share: of the budget; `release` gives
-    it back, once nobody needs the body any more.
+    it back, once nobody needs the body any more. end_user: as the client names its own user. options: its stream
+    options, where the gateway may ask for the stream's usage; else NOT_ASKABLE.
     """
 
-    __slots__ = ("_named", "_share", "_target", "dropped", "fed", "model", "place", "size", "stream", "target", "whole")
+    __slots__ = (
+        "_named", "_share", "_splice", "_target", "dropped", "end_user", "fed", "model", "options", "place", "size",
+        "stream", "target", "whole",
+    )  # fmt: skip
 
     def __init__(self, target: str, whole: bytes | bytearray, share: Share | None = None) -> None:
         self.target = self._target = target
@@ -57,6 +64,9 @@ class Whole:
         self.model: str | None = None
         self.stream = False
         self.place = NOWHERE
+        self.end_user = ""
+        self.options: Any = NOT_ASKABLE
+        self._splice: Splice | None = None
         self._named: str | None = None  # what it calls the model now, where that is not the client's name for it
         self._share = share
 
@@ -64,13 +74,36 @@ class Whole:
     def length(self) -> int:
         return len(self.whole or b"")
 
-    def outgoing(self, upstream_model: str | None, decoder: HeadDecoder) -> "Whole":
-        """The request with the model's name at an upstream, None for the client's own."""
-        if self.model is not None:
+    @property
+    def askable(self) -> bool:
+        """Whether the gateway may ask for the stream's usage in the client's place."""
+        return self.options is not NOT_ASKABLE
+
+    @property
+    def asked(self) -> bool:
+        """Whether it does ask, as it stands now."""
+        return self._splice is not None
+
+    @property
+    def complete(self) -> bool:
+        return True
+
+    def outgoing(self, upstream_model: str | None, decoder: HeadDecoder, *, ask: bool) -> "Whole":
+        """The request with the model's name at an upstream, None for the client's own. ask: for the stream's usage."""
+        renamed = self.model is not None and (upstream_model or self.model) != (self._named or self.model)
+        if self._splice is not None and (renamed or not ask):
+            self.whole = self._splice.undone(self.whole or b"")
+            self._splice = None
+            self.dropped -= _ANY_CODING
+        if renamed and self.model is not None:
             wanted = upstream_model or self.model
-            if wanted != (self._named or self.model):
-                self._rename(self._named or self.model, wanted, decoder)
-                self._named = wanted
+            self._rename(self._named or self.model, wanted, decoder)
+            self._named = wanted
+        if ask and self._splice is None and self.askable and self.whole:
+            self._splice = splice(self.whole, self.options, decoder)
+            if self._splice is not None:
+                self.whole = self._splice.done(self.whole)
+                self.dropped |= _ANY_CODING
         return self
 
     def _rename(self, now: str, wanted: str, decoder: HeadDecoder) -> None:
@@ -97,8 +130,8 @@ class Streamed:
     """A request whose body goes by. held: its beginning, which was read already, to find the model."""
 
     __slots__ = (
-        "_declared", "_held", "_limit", "_name", "_payload", "_search", "_share", "_waiting", "dropped", "fed", "model",
-        "size", "stream", "target", "whole",
+        "_declared", "_held", "_limit", "_name", "_payload", "_search", "_share", "_waiting", "complete", "dropped",
+        "end_user", "fed", "model", "size", "stream", "target", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +150,8 @@ class Streamed:
         self.whole: bytes | bytearray | None = None
         self.dropped = NOTHING
         self.fed = False
+        self.complete = False  # all of it has been sent
+        self.end_user = ""
         self.size = 0
         self.model = search.model if search is not None else None
         self.stream = False
@@ -136,7 +171,15 @@ class Streamed:
         start, end = self._search.span
         return self._declared + len(self._name) - (end - start)
 
-    def outgoing(self, upstream_model: str | None, _decoder: HeadDecoder) -> "Streamed":
+    @property
+    def askable(self) -> bool:
+        return False
+
+    @property
+    def asked(self) -> bool:
+        return False
+
+    def outgoing(self, upstream_model: str | None, _decoder: HeadDecoder, *, ask: bool) -> "Streamed":  # noqa: ARG002
         """The same with the model's name at an upstream, put where the search found the model."""
         self._name = None
         if upstream_model is not None and self._search is not None and self.model not in {None, upstream_model}:
@@ -170,6 +213,7 @@ class Streamed:
         await stream(self._payload, pass_on, self._limit - self.size, self._waiting, self._search)
         if chunked:
             connection.write(b"0\r\n\r\n")
+        self.complete = True
 
     def _pieces(self) -> list[memoryview]:
         """What is held, renamed, in pieces of which no writer has to copy much."""

@@ -56,10 +56,13 @@ class Observation:
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a relay ended. error: None if the answer is complete. replayable: nothing came, and sending again is safe."""
+    """How a relay ended. error: None if the answer is complete. replayable: nothing came, and sending again is safe.
+    unasked: the upstream refused what the gateway had added to the request; the client has seen nothing of it.
+    """
 
     error: GatewayError | None = None
     replayable: bool = False
+    unasked: bool = False
 
 
 class Visit(msgspec.Struct, frozen=True):

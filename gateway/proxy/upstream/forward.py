@@ -33,6 +33,9 @@ class Outgoing(Protocol):
     def whole(self) -> bytes | bytearray | None: ...
     @property
     def fed(self) -> bool: ...
+    @property
+    def asked(self) -> bool:
+        """Whether the gateway asks for the stream's usage in the client's place."""
 
     async def feed(self, connection: UpstreamConnection, /, *, chunked: bool) -> None:
         """Writes a body that is not in memory. Raises GatewayError if the client does not deliver it."""
@@ -40,6 +43,7 @@ class Outgoing(Protocol):
 
 Call = TypeVar("Call", bound=Outgoing)
 _NOTED = frozenset({b"x-request-id"})
+_PLAIN = (b"Accept-Encoding", b"identity")
 
 
 class Receiver(Protocol):
@@ -69,22 +73,24 @@ class Forwarder:
         visit: Visit,
         attempts: tuple[Attempt, ...],
         call: Call,
-        renamed: Callable[[Call, str | None], Call],
+        outgoing: Callable[[Call, str | None, bool], Call],
         receiver: Receiver,
     ) -> Ending:
         """Tries the attempts in order, until one upstream can be connected to.
 
-        renamed: gives the call under its model's name at an upstream, None for the client's own.
+        outgoing: gives the call under its model's name at an upstream, None for the client's own, and asking for usage
+        in the client's place or not.
         Raises GatewayError UPSTREAM_UNREACHABLE or OVERLOADED if none can be reached.
         """
         failure: GatewayError | None = None
         for attempt in attempts:
-            seen, to = visit.seen, attempt.destination
-            body = renamed(call, attempt.upstream_model)
+            seen, to, model = visit.seen, attempt.destination, attempt.upstream_model
+            body = outgoing(call, model, to.may_ask(model or seen.model))
             seen.upstream = to.name
-            seen.upstream_model = attempt.upstream_model or ""
-            for last in (False, True):
-                connection = None if last else to.pool.take(sure=body.whole is None)
+            seen.upstream_model = model or ""
+            fresh = False  # only a new connection will do
+            while True:
+                connection = None if fresh else to.pool.take(sure=body.whole is None)
                 if connection is None:
                     try:
                         connection = await self._connect(to.pool, receiver)
@@ -101,10 +107,15 @@ class Forwarder:
                 except asyncio.CancelledError:
                     connection.cancel(receiver)  # the client has left: so does the upstream's work for it
                     raise
-                if last or not ending.replayable or body.fed:
+                if ending.unasked and body.asked:
+                    to.ask_no_more(model or seen.model)
+                    body = outgoing(call, model, False)  # noqa: FBT003
+                elif fresh or not ending.replayable or body.fed:
                     return ending
-                # A pooled connection had gone stale, and sending again is safe: once more, on a fresh one.
-                self._retried((to.name,))
+                else:
+                    # A pooled connection had gone stale, and sending again is safe: once more, on a fresh one.
+                    self._retried((to.name,))
+                    fresh = True
                 receiver.again()
         assert failure is not None, "a route has at least one upstream"
         raise failure
@@ -115,6 +126,8 @@ class Forwarder:
         request, seen, whole = visit.request, visit.seen, body.whole
         dropped = to.dropped | body.dropped if body.dropped else to.dropped
         headers, noted = sorted_out(request.raw_headers, dropped, _NOTED)
+        if body.asked:
+            headers.append(_PLAIN)
         if request.target.admin:
             headers += _of_the_client(visit)
         elif noted:

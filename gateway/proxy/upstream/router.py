@@ -25,12 +25,22 @@ class Destination:
     constant: headers that every request to it gets. dropped: of the client's headers, what does not go there.
     """
 
-    __slots__ = ("_constant", "base_path", "base_url", "constant", "dropped", "name", "pool", "tls")
+    __slots__ = (
+        "_asks", "_constant", "_silent", "base_path", "base_url", "constant", "dropped", "name", "pool", "tls"
+    )  # fmt: skip
 
-    def __init__(
-        self, name: str, pool: Pool, base_url: str, constant: Headers, dropped: frozenset[bytes] = REQUEST_DROPPED
+    def __init__(  # noqa: PLR0917 - most callers give the first four
+        self,
+        name: str,
+        pool: Pool,
+        base_url: str,
+        constant: Headers,
+        dropped: frozenset[bytes] = REQUEST_DROPPED,
+        asks: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         self.name = name
+        self._asks = asks
+        self._silent: set[str] = set()  # models that refuse to be asked for their streams' usage
         self.pool = pool
         self.tls = pool.tls
         self.base_url = base_url.rstrip("/")
@@ -38,6 +48,16 @@ class Destination:
         self.constant = constant
         self.dropped = dropped | {header.lower() for header, _ in constant}
         self._constant = b"\r\n".join([b" HTTP/1.1", *map(b": ".join, constant)])
+
+    def may_ask(self, model: str) -> bool:
+        """Whether a stream of this model may be asked for its usage."""
+        return self._asks and model not in self._silent
+
+    def ask_no_more(self, model: str) -> None:
+        """This model refused a request because it asked. Remembered until the worker ends."""
+        if len(self._silent) >= _REMEMBERED:
+            self._silent.clear()
+        self._silent.add(model)
 
     def head(self, method: str, target: str, headers: Headers, length: int | None) -> bytes:
         """A request head up to and with the empty line. target: path and query below the base path, as written.
@@ -151,7 +171,8 @@ def destination(name: str, upstream: Upstream, timeouts: Timeouts) -> Destinatio
         keepalive_s=upstream.keepalive_s,
         connect_s=timeouts.connect_s,
     )
-    return Destination(name, pool, upstream.base_url, _own_headers(upstream))
+    asks = upstream.include_usage == "ask"
+    return Destination(name, pool, upstream.base_url, _own_headers(upstream), asks=asks)
 
 
 def control_attempts(settings: Settings) -> tuple[Attempt, ...]:

@@ -1,0 +1,109 @@
+"""One call as the meter sees it: what was asked, what went by of the answer."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.proxy.http.visit import Observation
+from gateway.usage.asked import NOTHING, Asked, of_form, of_json
+from gateway.usage.decode import decoder_for
+from gateway.usage.kinds import Kind
+from gateway.usage.lines import Answer
+from gateway.usage.rules import Rule
+from gateway.usage.taps import Tap, tap_for
+from gateway.values import Principal
+
+_HELD = 16 * 1024  # bytes of a request's body that are kept until it is known whether anybody needs them
+_LOOKED_AT_ONCE = frozenset({"images", "speech", "video"})  # these need more than the texts, however large the body
+
+
+class Plan(Protocol):
+    """How the calls of an operation are metered: see `meter.Plan`."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def rules(self) -> tuple[Rule, ...]: ...
+    @property
+    def operation(self) -> str: ...
+    @property
+    def category(self) -> str | None: ...
+
+
+class Request(Protocol):
+    """A request's body: see `body.outgoing`."""
+
+    model: str | None
+    end_user: str
+    whole: bytes | bytearray | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has been sent."""
+
+
+class CallMeter:
+    """Notes on one call. `opened` and what it gives are the relay's; the rest is for the meter."""
+
+    __slots__ = ("_asked", "_body", "_request", "_tap", "plan", "principal", "seen", "status")
+
+    def __init__(self, plan: Plan, principal: Principal, seen: Observation, request: Request) -> None:
+        self.plan = plan
+        self.principal = principal
+        self.seen = seen
+        self.status = 0
+        self._request = request
+        self._body: bytes | bytearray = b""
+        self._asked: Asked | None = None
+        self._tap: Tap | None = None
+
+    @property
+    def end_user(self) -> str:
+        return self._request.end_user
+
+    @property
+    def sent_whole(self) -> bool:
+        return self._request.complete
+
+    def opened(self, status: int, headers: Mapping[bytes, bytes]) -> Callable[[list[bytes]], None] | None:
+        """The answer's head has come. headers: its type and coding. Gives what its body is to be shown to."""
+        self.status = status
+        if status >= 400:
+            return None
+        coding = headers.get(b"content-encoding", b"")
+        decoder = None
+        if coding and coding.lower() != b"identity":
+            decoder = decoder_for(coding.decode("latin-1"))
+            if decoder is None:
+                return None  # what it says cannot be read
+        self._tap = tap = tap_for(headers.get(b"content-type", b"").lower(), self.plan.rules, decoder)
+        return tap.feed
+
+    def keep(self) -> None:
+        """The request's body is about to be let go: keeps of it what an estimate would need."""
+        body = self._request.whole
+        if not body or self._asked is not None:
+            return
+        if len(body) <= _HELD:
+            self._body = body
+        else:
+            self._asked = of_json(body, self.plan.kind.basis)
+
+    def asked(self) -> Asked:
+        """What the request asked for."""
+        if self._asked is None:
+            self.keep()
+        if self._asked is None:
+            self._asked = self._read()
+        return self._asked
+
+    def _read(self) -> Asked:
+        basis = self.plan.kind.basis
+        if self._body:
+            return of_json(self._body, basis)
+        if self._request.whole is None:
+            return of_form({}, basis, 0)
+        return NOTHING
+
+    def answer(self, *, texts: bool) -> Answer:
+        """What went by. texts: whether its text is to be measured in any case."""
+        return Answer() if self._tap is None else self._tap.end(texts)
