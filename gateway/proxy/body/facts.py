@@ -36,7 +36,7 @@ class FactKeeper:
         self._ends = _Ends() if file else None
 
     def begin(self, name: bytes, disposition: bytes, *, plain: bool) -> Sink | None:
-        """A part begins; what takes its value, if anything does. plain: its bytes are the value, and no coding of it."""
+        """A part begins; what takes its value, if anything does. plain: its bytes are the value, not a coding of it."""
         self._name = ""
         file = _FILENAME.search(disposition)
         if file is not None:
