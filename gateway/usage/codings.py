@@ -79,8 +79,7 @@ class _Brotli:
         return bool(self._decoder.is_finished())
 
     def more(self, data: bytes | memoryview) -> bytes:
-        if not data and self._decoder.can_accept_more_data():
-            return b""
+        # Not by `can_accept_more_data`: that is true while output is still inside.
         piece: bytes = self._decoder.process(bytes(data), output_buffer_limit=STEP)
         return piece
 

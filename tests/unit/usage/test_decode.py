@@ -65,6 +65,17 @@ def test_round_trip_in_any_chunking(piece: bytes, times: int, way: str, sizes: l
     assert not reader.overflow
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [1400, 65_536])
+def test_long_answers(way: str, size: int) -> None:
+    data = b"".join(
+        b'data: {"id":"chatcmpl-%d","delta":{"content":" word%d"}}\n\n' % (n, n * 7919) for n in range(60_000)
+    )
+    packed, reader = pack(data, way), decoder(way)
+    assert b"".join(reader.feed(packed[at : at + size]) for at in range(0, len(packed), size)) == data
+    assert not reader.broken
+
+
 @pytest.mark.parametrize("way", ["gzip", "zstd"])
 @pytest.mark.parametrize("size", [1, 7, 1000, 100_000])
 def test_members_one_after_another(way: str, size: int) -> None:
