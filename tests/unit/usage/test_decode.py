@@ -33,7 +33,7 @@ def pack(data: bytes, way: str) -> bytes:
         "deflate": zlib.compress,
         "raw": raw,
         "zstd": zstd.compress,
-        "br": brotli.compress,
+        "br": lambda data: brotli.compress(data, quality=4),
         "identity": bytes,
     }
     for name in way.split(", "):
