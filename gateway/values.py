@@ -1,5 +1,7 @@
 """What travels between rooms. Frozen values, cheap to make: the hot path makes several a request."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, final
 
 import msgspec
@@ -50,6 +52,23 @@ class Principal(msgspec.Struct, frozen=True):
     organization_id: str
     expires_at: int | None = None
     revoked: bool = False
+
+
+class FormFacts(msgspec.Struct, frozen=True):
+    """What is kept of a multipart form after it went by.
+
+    fields: the small ones of interest, the first of each name. prompt_bytes: size of the field `prompt`. files: how
+    many parts are files. filename: of the first; file_size in bytes, file_head and file_tail its first and last 64 KiB
+    at most (of a smaller file both are the whole), 0 and empty where nobody asked for them.
+    """
+
+    fields: Mapping[str, str] = MappingProxyType({})
+    prompt_bytes: int = 0
+    files: int = 0
+    filename: str = ""
+    file_size: int = 0
+    file_head: bytes = b""
+    file_tail: bytes = b""
 
 
 class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):

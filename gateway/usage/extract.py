@@ -109,7 +109,7 @@ def _reports(top: _Top | None, rule: Rule) -> Iterator[Report]:
     if top is None:
         return
     model, tier, object_id = _text(top.model), _text(top.service_tier).lower(), _text(top.id)
-    quantities = next(filter(None, (_quantities(_at(top, path)) for path in rule.usage)), None)
+    quantities = next(filter(None, (quantities_of(_at(top, path)) for path in rule.usage)), None)
     if quantities is not None:
         yield Report(
             quantities, rule.category or "", model, tier, object_id, _text(top.size), _text(top.quality),
@@ -123,7 +123,7 @@ def _reports(top: _Top | None, rule: Rule) -> Iterator[Report]:
 def _used(top: _Top, tool: Tool) -> Iterator[tuple[Quantities, str]]:
     """How much of a tool was used, and under which id of its own if it has one."""
     if tool.usage:
-        quantities = _quantities(_at(top, tool.usage))
+        quantities = quantities_of(_at(top, tool.usage))
         if quantities is not None and (quantities.input_tokens or quantities.output_tokens):
             yield quantities, ""
     elif tool.number:
@@ -164,7 +164,7 @@ def _plain(raw: msgspec.Raw) -> Any:
         return None
 
 
-def _quantities(usage: Any) -> Quantities | None:
+def quantities_of(usage: Any) -> Quantities | None:
     """A usage object's numbers; None if it is none, or counts nothing that is known."""
     if not isinstance(usage, dict):
         return None

@@ -25,7 +25,7 @@ def _in(details: tuple[str, ...], member: str) -> tuple[str, ...]:
 
 QUANTITIES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "input_tokens": ("prompt_tokens", "input_tokens"),
-    "cached_tokens": _in(_DETAILS, "cached_tokens"),
+    "cached_tokens": (*_in(_DETAILS, "cached_tokens"), "cached_tokens"),  # the last: eval runs, tools
     "cache_write_tokens": _in(_DETAILS, "cache_write_tokens"),
     "cache_write_12h_tokens": _in(_DETAILS, "cache_write_tokens_details.ttl_12h_tokens"),
     "output_tokens": ("completion_tokens", "output_tokens"),
@@ -36,6 +36,7 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "input_image_tokens": _in(_DETAILS, "image_tokens"),
     "cached_image_tokens": _in(_DETAILS, "cached_tokens_details.image_tokens"),
     "output_image_tokens": _in(_OUTPUT_DETAILS, "image_tokens"),
+    "trained_tokens": ("trained_tokens",),
 })  # fmt: skip
 SECONDS = "seconds"  # of a usage object of type `duration`; a number that need not be whole
 

@@ -1,8 +1,9 @@
 """Finding the model in a multipart body while the body streams by.
 
-The official SDKs write the small fields before the file, so the model is usually in the first bytes. Nothing but the
-model is kept. The search goes on after it is found, for a form that names two models has no model that both the
-gateway and the upstream would agree on. For the same reason it takes no part whose name could be read in two ways.
+The official SDKs write the small fields before the file, so the model is usually in the first bytes. What else is kept
+is little, and `facts.py` knows it. The search goes on after the model is found, for a form that names two models has no
+model that both the gateway and the upstream would agree on. For the same reason it takes no part whose name could be
+read in two ways.
 """
 
 import re
@@ -12,6 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, MultipartState
 
 from gateway.errors import DUPLICATE_MEMBER, INVALID_FORM, GatewayError
+from gateway.proxy.body.facts import FactKeeper, Sink
+from gateway.values import FormFacts
 
 _LONGEST_MODEL = 1024
 _LONGEST_BOUNDARY = 70  # RFC 2046 5.1.1
@@ -27,10 +30,11 @@ _PLAIN = frozenset({b"7bit", b"8bit", b"binary"})
 class ModelSearch:
     """Reads a multipart body's bytes for its field `model`.
 
-    model: its value once found. span: where that value stands, as offsets into all bytes fed so far.
+    model: its value once found. span: where that value stands, as offsets into all bytes fed so far. file: whether the
+    size and the ends of the first file are wanted in `facts`.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, *, file: bool = False) -> None:
         self.model: str | None = None
         self.span = (0, 0)
         self._fed = 0
@@ -42,6 +46,8 @@ class ModelSearch:
         self._value = bytearray()
         self._start = 0
         self._in_model = False
+        self._keeper = FactKeeper(file=file)
+        self._sink: Sink | None = None
         callbacks: Any = {
             "on_part_begin": self._part_begin,
             "on_header_field": self._header_field,
@@ -71,6 +77,10 @@ class ModelSearch:
         if self._parser.state is not MultipartState.END:
             raise _malformed()
 
+    def facts(self) -> FormFacts:
+        """What the form told besides the model, as far as it has been fed."""
+        return self._keeper.facts()
+
     def _part_begin(self) -> None:
         self._parts += 1
         if self._parts > _MOST_PARTS:
@@ -78,6 +88,7 @@ class ModelSearch:
         self._disposition = None
         self._transfer_encoding = b""
         self._in_model = False
+        self._sink = None
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
@@ -98,15 +109,21 @@ class ModelSearch:
 
     def _headers_finished(self) -> None:
         self._value.clear()
-        self._in_model = field_name(self._disposition or b"") == b"model"
+        disposition = self._disposition or b""
+        name = field_name(disposition)
+        plain = not self._transfer_encoding or self._transfer_encoding in _PLAIN
+        self._in_model = name == b"model"
         if not self._in_model:
+            self._sink = self._keeper.begin(name, disposition, plain=plain)
             return
         if self.model is not None:
             raise GatewayError(DUPLICATE_MEMBER, param="model")
-        if self._transfer_encoding and self._transfer_encoding not in _PLAIN:
+        if not plain:
             raise _malformed()
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._sink is not None:
+            self._sink(data, start, end)
         if not self._in_model:
             return
         if not self._value:
@@ -116,6 +133,8 @@ class ModelSearch:
             raise GatewayError(INVALID_FORM, reason="its field 'model' is too long")
 
     def _part_end(self) -> None:
+        self._keeper.end()
+        self._sink = None
         if self._in_model:
             self._in_model = False
             try:

@@ -21,6 +21,7 @@ from gateway.settings.model import Bodies
 _MIB = 1024 * 1024
 _TELL_IF_ASKED = frozenset({"createChatCompletion", "createCompletion"})  # whose streams report usage only then
 _ENCODED = frozenset({b"content-encoding"})
+_HEARD = frozenset({"createTranscription", "createTranslation"})  # whose audio is measured as it goes by
 _UNCOUNTED = 4 * 1024  # a body that came with its head and is no longer than this is not worth a share of the budget
 
 Taken = Whole | Streamed
@@ -65,7 +66,7 @@ class Intake:
         if kind == "json":
             return await self._json(request, operation, payload, waiting)
         if kind == "form":
-            return await self._form(request, payload, waiting)
+            return await self._form(request, operation, payload, waiting)
         return self.untouched(request, payload, waiting)
 
     def untouched(self, request: Request, payload: Payload, waiting: Waiting) -> Taken:
@@ -110,11 +111,12 @@ class Intake:
                 raise
         return body
 
-    async def _form(self, request: Request, payload: Payload, waiting: Waiting) -> Taken:
+    async def _form(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         limit = self._checked(request)
         if "Content-Encoding" in request.headers:  # what it holds could not be seen
             raise GatewayError(UNSUPPORTED_ENCODING, encoding=joined(request.raw_headers, b"content-encoding")[:40])
-        search = ModelSearch(joined(request.raw_headers, b"content-type"))
+        heard = operation is not None and operation.id in _HEARD
+        search = ModelSearch(joined(request.raw_headers, b"content-type"), file=heard)
         held, share = await find_model(payload, search, self._hold, self._budget, waiting)
         return Streamed(
             request.target.raw,

@@ -13,10 +13,12 @@ from gateway.proxy.body.budget import Share
 from gateway.proxy.body.form import ModelSearch
 from gateway.proxy.body.head import HeadDecoder
 from gateway.proxy.body.read import Payload, stream
+from gateway.values import FormFacts
 
 NOTHING: frozenset[bytes] = frozenset()
 NOT_ASKABLE: Any = object()
 _ANY_CODING = frozenset({b"accept-encoding"})  # a compressed stream could not be edited
+_NO_FACTS = FormFacts()
 _MODEL_MEMBER = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
 _CANDIDATES = 10_000  # places that look like the model's, of which one is
 _WRITE_STEP = 256 * 1024
@@ -170,6 +172,11 @@ class Streamed:
             return self._declared
         start, end = self._search.span
         return self._declared + len(self._name) - (end - start)
+
+    @property
+    def facts(self) -> FormFacts:
+        """What the form told by now, all of it once `feed` has returned; nothing if the body is no form."""
+        return self._search.facts() if self._search is not None else _NO_FACTS
 
     @property
     def askable(self) -> bool:

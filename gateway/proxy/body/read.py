@@ -6,8 +6,9 @@ from typing import Protocol
 
 from gateway.errors import BAD_REQUEST, BODY_TOO_LARGE, INVALID_FORM, GatewayError
 from gateway.proxy.body.budget import Budget, Share
-from gateway.proxy.body.encoding import STEP, decoded
+from gateway.proxy.body.encoding import decoded
 from gateway.proxy.body.form import ModelSearch
+from gateway.usage.codings import STEP
 
 _FIRST = 64 * 1024
 _HOLD_STEP = 1024 * 1024

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import INVALID_ENCODING, UNSUPPORTED_ENCODING, GatewayError
-from gateway.proxy.body.encoding import STEP, codings, decoded
+from gateway.proxy.body.encoding import codings, decoded
+from gateway.usage.codings import STEP
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -8,11 +8,11 @@ from gateway.operations.matcher import Matcher
 from gateway.operations.table import Operation, load_operations
 from gateway.proxy.body.budget import Budget
 from gateway.proxy.body.intake import Intake, body_kind, named_in_target
-from gateway.proxy.body.outgoing import Whole
+from gateway.proxy.body.outgoing import Streamed, Whole
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.target import parse_target
 from gateway.settings.model import Bodies
-from tests.unit.proxy.body.test_read import Coming
+from tests.unit.proxy.body.test_read import FILE, FORM, MODEL, Coming
 
 MIB = 1024 * 1024
 
@@ -110,3 +110,14 @@ def test_a_body_that_is_no_json_is_only_refused_where_json_is_wanted() -> None:
         at_once(made("POST", "/chat/completions", "application/json"), b"no json", budget)
     with pytest.raises(GatewayError):
         at_once(made("POST", "/new/thing", "application/json"), b'{"model":"a","model":"b"}', budget)
+
+
+@pytest.mark.parametrize(
+    ("target", "size"), [("/audio/transcriptions", 3000), ("/audio/translations", 3000), ("/images/edits", 0)]
+)
+async def test_only_sound_is_measured(target: str, size: int) -> None:
+    request = made("POST", target, FORM)
+    coming = Coming(MODEL + FILE + b"--b--\r\n")
+    taken = await Intake(Bodies(), Budget(4 * MIB, 1.0)).take(request, known(request), coming, coming.waiting)
+    assert isinstance(taken, Streamed)
+    assert (taken.model, taken.facts.files, taken.facts.file_size) == ("m", 1, size)

@@ -108,3 +108,11 @@ def test_a_form_whose_model_is_not_where_it_was_found_is_not_changed() -> None:
     with pytest.raises(GatewayError):
         made.outgoing("other", HeadDecoder(), ask=False)
     assert made.outgoing(None, HeadDecoder(), ask=False).length == 10
+
+
+async def test_a_form_tells_its_facts_once_it_went_by() -> None:
+    made, _ = form(None)
+    await made.feed(Socket(), chunked=False)
+    assert (made.facts.files, made.facts.filename, made.facts.file_size) == (202, "f", 0)
+    coming = Coming(b"x")
+    assert Streamed("/x", coming, length=1, limit=9, waiting=coming.waiting).facts.files == 0
