@@ -123,12 +123,15 @@ class Observations:
 class Metrics:
     """The metrics of one process: those that the table gives to its role."""
 
-    def __init__(self, process: Literal["worker", "supervisor"] = "worker") -> None:
+    def __init__(
+        self, process: Literal["worker", "supervisor"] = "worker", more: tuple[Metric, ...] = ()
+    ) -> None:
+        """more: rows besides the table's, for families that follow from other tables and from settings."""
         self.registry = registry = CollectorRegistry()
         self._gauges: dict[str, Any] = {}
         self._counts: dict[str, Counts] = {}
         self._observations: dict[str, Observations] = {}
-        for metric in METRICS:
+        for metric in METRICS + more:
             if metric.process != process:
                 continue
             labelled = bool(metric.labels)

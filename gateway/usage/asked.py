@@ -1,18 +1,20 @@
 """What a request asks for, as far as it tells what the call will use."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from gateway.usage.audio import duration_ms
 from gateway.usage.estimate import text_of_request
 from gateway.usage.kinds import Basis
+from gateway.values import FormFacts
 
 _LARGE = 256 * 1024  # bytes of a body beyond which its texts are not looked at one by one
 _MOST = 100  # of anything that a request may want several of
 _VIDEO_S = 4  # OpenAI's default length of a video (reference: Create video)
 _MS = 1000
+_BYTES_A_MS = 16  # of compressed speech at 128 kbit/s, for audio that does not tell how long it is
 # Media in a JSON body: data URLs, and the members `data` (input_audio) and `file_data`.
 _MEDIA = (b";base64,", b'"data":', b'"file_data":')
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
@@ -20,8 +22,7 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 class Asked(msgspec.Struct, frozen=True):
     """text_bytes: of the texts in the request; messages: how many they stand in. number: of answers or pictures.
-    characters: to be spoken. duration_ms: of audio that came, or of video to be made. end_user: as the client names
-    its own user; recorded, never decided by.
+    characters: to be spoken. duration_ms: of audio that came, or of video to be made.
     """
 
     text_bytes: int = 0
@@ -31,7 +32,6 @@ class Asked(msgspec.Struct, frozen=True):
     quality: str = ""
     characters: int = 0
     duration_ms: int = 0
-    end_user: str = ""
 
 
 NOTHING = Asked()
@@ -43,8 +43,6 @@ class _Body(msgspec.Struct):
     quality: Any = None
     input: Any = None
     seconds: Any = None
-    user: Any = None
-    safety_identifier: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -65,19 +63,23 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         _text(said.quality),
         len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
         _video_ms(said.seconds) if basis == "video" else 0,
-        _text(said.safety_identifier) or _text(said.user),
     )
 
 
-def of_form(fields: Mapping[str, str], basis: Basis, audio_ms: int) -> Asked:
-    """What the small fields of a form ask for. audio_ms: of the file in it, 0 if that is not known."""
+def of_form(facts: FormFacts, basis: Basis) -> Asked:
+    """What a form asks for that went by."""
+    fields, played = facts.fields, 0
+    if basis == "video":
+        played = _video_ms(fields.get("seconds"))
+    elif basis == "audio":
+        played = duration_ms(facts.file_head, facts.file_tail, facts.file_size) or 0
+        played = max(played or facts.file_size // _BYTES_A_MS, 1)
     return Asked(
-        text_bytes=len(fields.get("prompt", "").encode("utf-8", "replace")),
+        text_bytes=facts.prompt_bytes,
         number=_number(fields.get("n")),
         size=_text(fields.get("size")),
         quality=_text(fields.get("quality")),
-        duration_ms=_video_ms(fields.get("seconds")) if basis == "video" else audio_ms,
-        end_user=_text(fields.get("user")),
+        duration_ms=played,
     )
 
 

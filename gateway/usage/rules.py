@@ -99,6 +99,18 @@ _RESPONSE_EVENTS: Mapping[str, str] = MappingProxyType({
     "response.cancelled": "response",
 })  # fmt: skip
 
+# Of paths that are not in the operation table: a usage object wherever OpenAI's newer answers have it.
+UNKNOWN_RULES = (
+    Rule(
+        (),
+        "by analogy; OpenAI adds endpoints faster than anybody's table",
+        body=ANY,
+        events=MappingProxyType({ANY: ANY, **_RESPONSE_EVENTS}),
+        usage=("usage", "token_usage"),
+        tools=RESPONSE_TOOLS,
+    ),
+)
+
 RULES = (
     Rule(
         ("createChatCompletion", "createCompletion"),

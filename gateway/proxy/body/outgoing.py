@@ -90,6 +90,10 @@ class Whole:
     def complete(self) -> bool:
         return True
 
+    @property
+    def facts(self) -> FormFacts:
+        return _NO_FACTS
+
     def outgoing(self, upstream_model: str | None, decoder: HeadDecoder, *, ask: bool) -> "Whole":
         """The request with the model's name at an upstream, None for the client's own. ask: for the stream's usage."""
         renamed = self.model is not None and (upstream_model or self.model) != (self._named or self.model)

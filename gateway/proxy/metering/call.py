@@ -5,15 +5,14 @@ from typing import Protocol
 
 from gateway.proxy.http.visit import Observation
 from gateway.usage.asked import NOTHING, Asked, of_form, of_json
-from gateway.usage.decode import decoder_for
+from gateway.usage.decode import body_decoder
 from gateway.usage.kinds import Kind
 from gateway.usage.lines import Answer
 from gateway.usage.rules import Rule
 from gateway.usage.taps import Tap, tap_for
-from gateway.values import Principal
+from gateway.values import FormFacts, Principal
 
 _HELD = 16 * 1024  # bytes of a request's body that are kept until it is known whether anybody needs them
-_LOOKED_AT_ONCE = frozenset({"images", "speech", "video"})  # these need more than the texts, however large the body
 
 
 class Plan(Protocol):
@@ -39,6 +38,9 @@ class Request(Protocol):
     @property
     def complete(self) -> bool:
         """Whether all of it has been sent."""
+
+    @property
+    def facts(self) -> FormFacts: ...
 
 
 class CallMeter:
@@ -72,7 +74,7 @@ class CallMeter:
         coding = headers.get(b"content-encoding", b"")
         decoder = None
         if coding and coding.lower() != b"identity":
-            decoder = decoder_for(coding.decode("latin-1"))
+            decoder = body_decoder(coding.decode("latin-1"))
             if decoder is None:
                 return None  # what it says cannot be read
         self._tap = tap = tap_for(headers.get(b"content-type", b"").lower(), self.plan.rules, decoder)
@@ -101,7 +103,7 @@ class CallMeter:
         if self._body:
             return of_json(self._body, basis)
         if self._request.whole is None:
-            return of_form({}, basis, 0)
+            return of_form(self._request.facts, basis)
         return NOTHING
 
     def answer(self, *, texts: bool) -> Answer:

@@ -1,14 +1,165 @@
-"""Taps beside the byte path. Until the Metering issue none is set; the place is here."""
+"""Makes of each billable call one usage event: lines as reported or estimated, with their prices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import msgspec
 
 from gateway.operations.table import Operation
+from gateway.pricing.book import Book
+from gateway.proxy.http.visit import Observation
+from gateway.proxy.metering.call import CallMeter, Request
+from gateway.proxy.metering.counters import UsageCounters
+from gateway.telemetry.logging import Logger
+from gateway.usage.estimate import Densities
+from gateway.usage.extract import rules_of
+from gateway.usage.kinds import KINDS, UNKNOWN, Kind
+from gateway.usage.lines import Answer, Attempt, lines_of
+from gateway.usage.rules import UNKNOWN_RULES, Rule
+from gateway.values import Cost, Principal, UsageEvent, UsageLine
 
-Tap = Callable[[list[bytes]], None]
+_LEARN_EVERY = 8  # one in so many reported calls is measured, to learn how long tokens are
+_UNFINISHED = frozenset({"queued", "in_progress", "requires_action", "validating", "validating_files", "running"})
+_MOST_NAMED = 1000  # models of which the log has said that they have no price
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How the calls of an operation are metered."""
+
+    operation: str
+    category: str | None
+    kind: Kind
+    rules: tuple[Rule, ...]
 
 
 class Meter:
-    """Gives each call its tap."""
+    """Meters calls. One per worker."""
 
-    def tap(self, _operation: Operation | None) -> Tap | None:
-        return None
+    def __init__(
+        self,
+        operations: Iterable[Operation],
+        book: Book,
+        counters: UsageCounters,
+        deliver: Callable[[UsageEvent], None],
+        log: Logger,
+    ) -> None:
+        self._book = book
+        self._counters = counters
+        self._deliver = deliver
+        self._log = log
+        self._densities = Densities()
+        self._plans = plans(operations)
+        self._unknown = Plan("", None, UNKNOWN, UNKNOWN_RULES)
+        self._unpriced: set[str] = set()
+        self._reported = 0
+
+    def begin(
+        self, principal: Principal, operation: Operation | None, seen: Observation, request: Request
+    ) -> CallMeter | None:
+        """A call is about to go upstream; None if it is free."""
+        if operation is None:
+            plan = self._unknown if seen.method == "POST" else None
+        else:
+            plan = self._plans.get(operation.id)
+        return None if plan is None else CallMeter(plan, principal, seen, request)
+
+    def settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
+        """The call has ended. sent: whether an upstream may have taken it on. ended: as in the access line."""
+        seen, plan = call.seen, call.plan
+        sent = sent and call.sent_whole and call.status < 400
+        if plan is self._unknown and not call.status:
+            return
+        lines: tuple[UsageLine, ...] = ()
+        pending = ""
+        if sent:
+            lines, pending = self._lines(call, complete=ended == "complete")
+            if plan is self._unknown and not lines:
+                return
+        self._hand_over(
+            UsageEvent(
+                id=seen.request_id,
+                at_us=int(seen.wall * 1_000_000),
+                organization_id=call.principal.organization_id,
+                project_id=call.principal.project_id,
+                user_id=call.principal.user_id,
+                key_id=call.principal.key_id,
+                operation=plan.operation,
+                category=plan.category,
+                status=call.status,
+                ended=ended,
+                stream=seen.stream,
+                end_user=call.end_user,
+                pending=pending,
+                lines=self.priced(lines, seen.wall),
+            )
+        )
+
+    def _lines(self, call: CallMeter, *, complete: bool) -> tuple[tuple[UsageLine, ...], str]:
+        """What an attempt used, and the id of the object that will tell more."""
+        seen, plan = call.seen, call.plan
+        learning = plan.kind.basis == "text" and self._reported % _LEARN_EVERY == 0
+        answer = call.answer(texts=learning)
+        attempt = Attempt(
+            kind=plan.kind,
+            category=plan.category,
+            number=max(1, seen.attempts),
+            upstream=seen.upstream,
+            request_model=seen.model,
+            upstream_model=seen.upstream_model,
+        )
+        if answer.reports:
+            self._reported += 1
+            if learning:
+                self._learn(call, attempt, answer)
+        elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
+            return (), ""
+        pending = ""
+        if plan.kind.deferred and not answer.reports and complete and _unfinished(plan.kind, answer):
+            pending = answer.object_id
+        if plan.kind.basis == "later" and not answer.reports:
+            return (), pending
+        return lines_of(attempt, call.asked(), answer, self._densities), pending
+
+    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer) -> None:
+        """A call that reported what it used shows how long this model's tokens are."""
+        asked, used = call.asked(), answer.reports[-1].quantities
+        model = answer.model or attempt.upstream_model or attempt.request_model
+        self._densities.learn_output(model, used.output_tokens)
+        self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
+        if not (used.input_image_tokens or used.input_audio_tokens):
+            self._densities.learn(model, "input", asked.text_bytes, used.input_tokens)
+
+    def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:
+        """The lines with their prices at a time (seconds since 1970)."""
+        return tuple([self._price(line, at) for line in lines])
+
+    def _price(self, line: UsageLine, at: float) -> UsageLine:
+        price = self._book.price(line, at)
+        if not price.known:
+            self._no_price(price.rate.model, price.rate.note)
+        costs = tuple([Cost(item.name, item.unit, item.quantity, item.nano_usd) for item in price.items])
+        return msgspec.structs.replace(line, nano_usd=price.nano_usd, costs=costs)
+
+    def _no_price(self, model: str, note: str) -> None:
+        self._counters.unpriced(self._book.label(model))
+        if model not in self._unpriced and len(self._unpriced) < _MOST_NAMED:
+            self._unpriced.add(model)
+            self._log.warning("model_without_price", model=model[:200], note=note[:300])
+
+    def _hand_over(self, event: UsageEvent) -> None:
+        self._counters.count(event)
+        self._deliver(event)
+
+
+def plans(operations: Iterable[Operation]) -> Mapping[str, Plan]:
+    """The plans of all operations that are metered, by their ids."""
+    return MappingProxyType({
+        operation.id: Plan(operation.id, operation.category, KINDS[operation.id], rules_of(operation.id))
+        for operation in operations
+        if operation.id in KINDS and operation.plane == "proxied"
+    })  # fmt: skip
+
+
+def _unfinished(kind: Kind, answer: Answer) -> bool:
+    """Whether the answer is of an object that goes on after it."""
+    return bool(answer.object_id) and (answer.state in _UNFINISHED or kind.basis == "later")
