@@ -59,7 +59,8 @@ class FormFacts(msgspec.Struct, frozen=True):
 
     fields: the small ones of interest, the first of each name. prompt_bytes: size of the field `prompt`. files: how
     many parts are files. filename: of the first; file_size in bytes, file_head and file_tail its first and last 64 KiB
-    at most (of a smaller file both are the whole), 0 and empty where nobody asked for them.
+    at most (of a smaller file both are the whole), 0 and empty where nobody asked for them. file_middle: 1 KiB from
+    the place `file_middle_at` if something between the ends tells how long the audio plays.
     """
 
     fields: Mapping[str, str] = MappingProxyType({})
@@ -69,6 +70,8 @@ class FormFacts(msgspec.Struct, frozen=True):
     file_size: int = 0
     file_head: bytes = b""
     file_tail: bytes = b""
+    file_middle_at: int = 0
+    file_middle: bytes = b""
 
 
 class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable
 
+from gateway.usage.audio import MIDDLE, place_of_interest
 from gateway.values import FormFacts
 
 # What estimates and lines of usage are made from; everything else in a form is none of our business.
@@ -62,8 +63,8 @@ class FactKeeper:
 
     def facts(self) -> FormFacts:
         """What is known by now. Fields count once they have ended, files as far as they came."""
-        size, head, tail = self._ends.taken() if self._ends is not None else (0, b"", b"")
-        return FormFacts(dict(self._fields), self._prompt_bytes, self._files, self._filename, size, head, tail)
+        ends = self._ends.taken() if self._ends is not None else (0, b"", b"", 0, b"")
+        return FormFacts(dict(self._fields), self._prompt_bytes, self._files, self._filename, *ends)
 
     def _keep(self, data: bytes, start: int, end: int) -> None:
         if len(self._value) <= LONGEST_FIELD:
@@ -74,14 +75,19 @@ class FactKeeper:
 
 
 class _Ends:
-    """The first and the last bytes of a file. Chunks are kept by reference, as copying them all would be felt."""
+    """The first and the last bytes of a file, and a few between where the first ones say that it is worth it.
 
-    __slots__ = ("_gone", "_head", "_held", "_pieces")
+    Chunks are kept by reference, as copying them all would be felt.
+    """
+
+    __slots__ = ("_gone", "_head", "_held", "_middle", "_middle_at", "_pieces")
 
     def __init__(self) -> None:
         self._head = b""
         self._gone = 0  # bytes that came before the pieces
         self._held = 0  # bytes of the pieces
+        self._middle_at = 0
+        self._middle = b""
         self._pieces: list[tuple[bytes, int, int]] = []
 
     def add(self, data: bytes, start: int, end: int) -> None:
@@ -90,20 +96,27 @@ class _Ends:
         if self._held >= 2 * FILE_END or len(self._pieces) > _MOST_PIECES:
             self._cut()
 
-    def taken(self) -> tuple[int, bytes, bytes]:
-        """Size, beginning and end of what came; the two overlap in a small file."""
+    def taken(self) -> tuple[int, bytes, bytes, int, bytes]:
+        """Size, beginning and end of what came, which overlap in a small file; where the middle is, and its bytes."""
         held = self._joined()
-        return self._gone + self._held, self._beginning(held), held[-FILE_END:]
+        if self._middle_at:
+            self._look_between(held, 0, len(held), self._gone)
+        head = self._beginning(held)
+        return self._gone + self._held, head, held[-FILE_END:], self._middle_at if self._middle else 0, self._middle
 
     def _cut(self) -> None:
         """Lets go of what is neither beginning nor end, and makes one of many small pieces."""
         pieces = self._pieces
         if len(self._head) < FILE_END:
             self._head = self._beginning(self._joined())
+            if len(self._head) == FILE_END:
+                self._middle_at = place_of_interest(self._head)
         drop, gone = 0, 0
-        for _, start, end in pieces:
+        for data, start, end in pieces:
             if self._held - gone - (end - start) < FILE_END:
                 break
+            if self._middle_at:
+                self._look_between(data, start, end, self._gone + gone)
             gone += end - start
             drop += 1
         del pieces[:drop]
@@ -112,6 +125,13 @@ class _Ends:
         if len(pieces) > _MOST_PIECES // 2:
             data = self._joined()
             pieces[:] = [(data, 0, len(data))]
+
+    def _look_between(self, data: bytes, start: int, end: int, place: int) -> None:
+        """Takes what is wanted of a piece that is let go. place: of data[start] in the file."""
+        wanted = self._middle_at + len(self._middle)
+        if len(self._middle) < MIDDLE and place <= wanted < place + end - start:
+            at = start + wanted - place
+            self._middle += data[at : min(end, at + MIDDLE - len(self._middle))]
 
     def _beginning(self, held: bytes) -> bytes:
         """As far as it is known. Nothing is let go before it is in the head, unless that is full."""

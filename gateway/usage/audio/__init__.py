@@ -1,5 +1,5 @@
 """How long an uploaded audio file plays, from its size and its two ends."""
 
-from gateway.usage.audio.duration import duration_ms
+from gateway.usage.audio.duration import MIDDLE, duration_ms, place_of_interest
 
-__all__ = ["duration_ms"]
+__all__ = ["MIDDLE", "duration_ms", "place_of_interest"]

@@ -4,15 +4,27 @@ from collections.abc import Iterator
 
 from gateway.usage.audio.ends import Ends
 
+_ANY_SIZE = 1 << 62
 _MOST_BOXES = 1000  # that are looked at on one level
 
 
 def mp4_ms(file: Ends) -> int | None:
-    """How long the movie plays; None if its header is neither in the head nor in the tail."""
+    """How long the movie plays; None if its header is not in what is known."""
     for name, start, end in _boxes(file, 0, file.size):
         if name == b"moov":
             return _movie_ms(file, start, end)
     return None
+
+
+def movie_place(head: bytes) -> int:
+    """Where the box behind the first that leaves the head begins, which is the movie's header if it comes last; 0 if
+    that header is in the head."""
+    place = 0
+    for name, _, stop in _boxes(Ends(head, b"", _ANY_SIZE), 0, _ANY_SIZE):
+        if name == b"moov":
+            return 0
+        place = stop
+    return place if len(head) - 8 < place < _ANY_SIZE else 0
 
 
 def _boxes(file: Ends, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

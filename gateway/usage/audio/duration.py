@@ -4,27 +4,42 @@ Nothing is decoded: containers say how long they are, or how late their last pie
 believed where nothing tells better; hostile bytes give a wrong number or none, and never an error or a long search.
 """
 
-from gateway.usage.audio.boxes import mp4_ms
+from gateway.usage.audio.boxes import movie_place, mp4_ms
 from gateway.usage.audio.elements import matroska_ms
 from gateway.usage.audio.ends import Ends
 from gateway.usage.audio.frames import frames_ms, id3_size
 
 _LONGEST_MS = 7 * 24 * 3600 * 1000  # more is no audio file
 _PLAIN_WAVES = frozenset({1, 3, 6, 7, 0xFFFE})  # whole and broken numbers, A-law, mu-law: every block is one sample
+_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"})  # that an MP4 begins with
+MIDDLE = 1024  # bytes
 _MOST_CHUNKS = 1000
 _UNKNOWN_32 = 0xFFFFFFFF
 _UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
 
 
-def duration_ms(head: bytes, tail: bytes, size: int) -> int | None:
+def duration_ms(head: bytes, tail: bytes, size: int, middle_at: int = 0, middle: bytes = b"") -> int | None:
     """How long the audio of a file of `size` bytes plays, in milliseconds; None if the file does not tell.
 
-    head, tail: its first and last bytes, 64 KiB as a rule. With less, fewer files tell.
+    head, tail: its first and last bytes, 64 KiB as a rule. With less, fewer files tell. middle: bytes from the place
+    that `place_of_interest` named.
     """
     if size < len(head) or size < len(tail) or not head:
         return None
-    found = _measured(Ends(head, tail, size))
+    found = _measured(Ends(head, tail, size, middle_at, middle))
     return found if found is not None and 0 <= found <= _LONGEST_MS else None
+
+
+def place_of_interest(head: bytes) -> int:
+    """Where between a file's ends something stands that tells how long it plays, in MIDDLE bytes; 0 for nowhere.
+
+    An MP4 written in one go has its header last, and that of half an hour is longer than the tail; a large picture may
+    stand before the sound.
+    """
+    tag = id3_size(Ends(head, b"", len(head)))
+    if tag:
+        return tag if tag > len(head) else 0
+    return movie_place(head) if head[4:8] in _BOXES else 0
 
 
 def _measured(file: Ends) -> int | None:
@@ -36,7 +51,7 @@ def _measured(file: Ends) -> int | None:
         return _samples_ms(*_flac_samples(file, start + 8))
     if magic[:4] == b"OggS":
         return _ogg_ms(file)
-    if magic[4:8] in {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"}:
+    if magic[4:8] in _BOXES:
         return mp4_ms(file)
     if magic[:4] == b"\x1a\x45\xdf\xa3":
         return matroska_ms(file)

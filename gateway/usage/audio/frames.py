@@ -45,11 +45,12 @@ def frames_ms(file: Ends, start: int) -> int | None:
     size = file.size - start
     if file.tail[-128:-125] == b"TAG":
         size -= 128
-    heard = _walk(file.head, start)
+    hidden = start > len(file.head)  # behind a large picture
+    heard = _walk(file.middle, start - file.middle_at) if hidden else _walk(file.head, start)
     first = next(heard, None)
     if first is not None:
         at, frame = first
-        told = _told(file, at, frame, size)
+        told = _told(file, at + (file.middle_at if hidden else 0), frame, size)
         if told:
             return told * frame.samples * 1000 // frame.rate
     seen = [frame for _, frame in heard] + ([first[1]] if first is not None else [])
@@ -78,7 +79,7 @@ def _told(file: Ends, at: int, frame: Frame, size: int) -> int:
 
 def _walk(data: bytes, start: int) -> Iterator[tuple[int, Frame]]:
     """The frames in a piece of a file, from the first that another one like it follows."""
-    at = data.find(b"\xff", start)
+    at = data.find(b"\xff", start) if start >= 0 else -1
     for _ in range(_CANDIDATES):
         if at < 0:
             return

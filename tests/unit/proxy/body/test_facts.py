@@ -104,3 +104,21 @@ def test_fields(body: bytes, fields: dict[str, str]) -> None:
 def test_file_names(written: str, name: str) -> None:
     facts = fed(part(f"form-data; name=file; filename={written}", b"x") + MODEL + END, [])
     assert (facts.filename, facts.file_size) == (name, 1)
+
+
+@given(
+    st.integers(0, 400 * KIB),
+    st.lists(st.sampled_from([1, 7, 500, 4 * KIB, 30 * KIB, 64 * KIB, 200 * KIB]), max_size=60),
+    st.sampled_from([1, 300]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_movies_header_between_the_ends(length: int, sizes: list[int], times: int) -> None:
+    data = b"\0\0\0\x10ftypM4A \0\0\0\0" + (length + 8).to_bytes(4) + b"mdat" + bytes(length)
+    place = len(data)
+    data += b"\0\x02\x00\x00moov" + bytes(n % 251 for n in range(0x20000 - 8))
+    facts = fed(MODEL + file(data) + END, sizes * times)
+    assert (facts.file_head, facts.file_tail, facts.file_size) == (data[:FILE_END], data[-FILE_END:], len(data))
+    if place >= FILE_END - 8:
+        assert (facts.file_middle_at, facts.file_middle) == (place, data[place : place + 1024])
+    else:
+        assert (facts.file_middle_at, facts.file_middle) == (0, b"")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.usage.audio import duration_ms
+from gateway.usage.audio import MIDDLE, duration_ms, place_of_interest
 
 FOLDER = Path(__file__).resolve().parents[3] / "golden" / "audio"
 EXPECTED: dict[str, int] = json.loads((FOLDER / "expected.json").read_text())
@@ -177,7 +177,8 @@ def test_junk_never_raises(head: bytes, tail: bytes, size: int) -> None:
         b"\xff\xfb",
         b"ID3",
     ):
-        duration_ms(magic + head, tail, size)
+        duration_ms(magic + head, tail, size, size // 2, tail)
+        assert place_of_interest(magic + head) >= 0
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,41 @@ def test_random_bytes() -> None:
     for _ in range(20):
         noise = source.randbytes(END)
         duration_ms(noise, noise, 10 * END)
+
+
+def with_middle(data: bytes) -> int | None:
+    at = place_of_interest(data[:END])
+    assert at >= END
+    return duration_ms(data[:END], data[-END:], len(data), at, data[at : at + MIDDLE])
+
+
+def test_a_movie_header_longer_than_the_tail() -> None:
+    data = (FOLDER / "end.m4a").read_bytes()
+    start, movie = data.index(b"mdat") - 4, data.index(b"moov") - 4
+    longer = data[:start] + struct.pack(">I", movie - start + 200_000) + data[start + 4 : movie] + bytes(200_000)
+    longer += (
+        struct.pack(">I", len(data) - movie + 100_008)
+        + data[movie + 4 :]
+        + struct.pack(">I", 100_008)
+        + b"free"
+        + bytes(100_000)
+    )
+    assert known(longer) is None
+    assert with_middle(longer) == 2500
+
+
+@pytest.mark.parametrize("name", ["vbr.mp3", "flac.flac", "cbr.mp3"])
+def test_a_large_picture_and_much_sound(name: str) -> None:
+    size = 100_000
+    tag = b"ID3\x03\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + bytes(size)
+    audio = (FOLDER / name).read_bytes()
+    if name == "vbr.mp3":
+        audio = audio[10 + int.from_bytes(audio[8:10]) :]  # its own, short tag
+    data = tag + audio * 40 if name == "cbr.mp3" else tag + audio + bytes(200_000)
+    expected = EXPECTED[name] * 40 if name == "cbr.mp3" else EXPECTED[name]
+    assert abs((with_middle(data) or 0) - expected) < 0.02 * expected
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_nothing_between_is_of_interest(name: str) -> None:
+    assert place_of_interest((FOLDER / name).read_bytes()) == 0
