@@ -72,7 +72,7 @@ def of_form(facts: FormFacts, basis: Basis) -> Asked:
     if basis == "video":
         played = _video_ms(fields.get("seconds"))
     elif basis == "audio":
-        played = duration_ms(facts.file_head, facts.file_tail, facts.file_size) or 0
+        played = _played_ms(facts)
         played = max(played or facts.file_size // _BYTES_A_MS, 1)
     return Asked(
         text_bytes=facts.prompt_bytes,
@@ -81,6 +81,10 @@ def of_form(facts: FormFacts, basis: Basis) -> Asked:
         quality=_text(fields.get("quality")),
         duration_ms=played,
     )
+
+
+def _played_ms(file: FormFacts) -> int:
+    return duration_ms(file.file_head, file.file_tail, file.file_size, file.file_middle_at, file.file_middle) or 0
 
 
 def rough_text_bytes(body: bytes | bytearray | memoryview) -> int:
