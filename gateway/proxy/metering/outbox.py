@@ -172,6 +172,7 @@ class Outbox:
             return False
         self._in_hand = []
         self._redis_failures = 0
+        self._disk_said = ""
         self._delivery.count("delivered", len(batch))
         return True
 
