@@ -280,7 +280,7 @@ async def test_random_failures(
     draw = random.Random(seed)
     server = start_server(VALKEY, *DURABLE)
     spool = tmp_path / "spool"
-    settings = server.settings(breaker_open_s=0.05, deadline_ms=20)
+    settings = server.settings(breaker_open_s=0.02, deadline_ms=20)
     added = {"a": 0, "b": 0}
 
     def burst(name: str, worker: Stand) -> None:
@@ -289,9 +289,9 @@ async def test_random_failures(
         added[name] += number
 
     async with stand(settings, spool, most_waiting=10**6) as one, stand(settings, spool, most_waiting=10**6) as two:
-        for _ in range(80):
+        for _ in range(120):
             burst(*draw.choice([("a", one), ("b", two)]))
-            match draw.choice(["", "", "", "stop", "go", "kill", "disk", "drop clients"]):
+            match draw.choice(["", "", "", "stop", "stop", "go", "go", "go", "kill", "disk", "drop clients"]):
                 case "stop" if server.process:
                     server.pause()
                 case "go":
