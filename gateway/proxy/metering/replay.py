@@ -27,6 +27,7 @@ class Delivery:
         self._log = log
         self._refused = ""
         self._spooled: dict[Spool, int] = {}
+        metrics.set("gateway_usage_spool_bytes", 0)
 
     def count(self, what: str, events: int) -> None:
         """what: delivered, spooled, replayed, dropped."""
