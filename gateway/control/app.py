@@ -16,9 +16,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from gateway.clock import Clock
+from gateway.control.jobs.usage_trimmer import UsageTrimmer
 from gateway.control.registry.publisher import Publisher, UnknownKeyError
 from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
+from gateway.keyspace import Keyspace
 from gateway.process import Child, serve_until_told
 from gateway.redisdb.client import Client, connect
 from gateway.redisdb.failures import RedisFailure
@@ -143,6 +145,8 @@ async def run(child: Child, clock: Clock) -> None:
     control = Control(settings, client, clock, log)
     await control.listen(child.sockets())
     tasks.spawn(control.publisher.keep_published(child.health), "publish keys")
+    trimmer = UsageTrimmer(client, Keyspace(settings.redis.prefix), settings.organization_id, clock, log)
+    tasks.spawn(trimmer.keep_trimmed(), "trim usage")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISH_S):
             await control.publisher.tried.wait()  # workers that start now should find the keys

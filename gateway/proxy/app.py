@@ -6,6 +6,7 @@ import gc
 import socket
 from collections.abc import Sequence
 
+from gateway.accounts.usage_stream import UsageStream, append_script
 from gateway.clock import Clock
 from gateway.errors import DRAINING, GatewayError
 from gateway.keyspace import Keyspace
@@ -25,6 +26,8 @@ from gateway.proxy.http.exchanges import Exchanges
 from gateway.proxy.http.request import RequestIds
 from gateway.proxy.http.server import ProxyServer
 from gateway.proxy.metering.meter import Meter
+from gateway.proxy.metering.outbox import Outbox, Sink
+from gateway.proxy.metering.spool import Spools
 from gateway.proxy.ops import Recorder
 from gateway.proxy.ownership import Ownership
 from gateway.proxy.pipeline import Pipeline
@@ -34,6 +37,7 @@ from gateway.proxy.websocket.serve import WebSockets
 from gateway.redisdb.client import connect
 from gateway.redisdb.hot import HotRedis
 from gateway.settings.model import Settings
+from gateway.settings.places import spool_folder
 from gateway.settings.transfer import decode
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import LineWriter, Logger, make_logger
@@ -48,7 +52,8 @@ _ORPHAN_S = 0.5  # what is in flight gets no longer than this when the superviso
 
 
 class Worker:
-    """One worker's rooms, without Redis: `fetch` asks for a key. Serves on sockets that the supervisor opened."""
+    """One worker's rooms, without Redis: `fetch` asks for a key, `outbox` takes usage. Serves on sockets that the
+    supervisor opened."""
 
     def __init__(
         self,
@@ -60,8 +65,10 @@ class Worker:
         clock: Clock,
         slot: str = "0",
         lines: LineWriter | None = None,
+        outbox: Sink | None = None,
     ) -> None:
         self._settings = settings
+        self._outbox = outbox
         self._metrics = metrics
         self._log = log
         self._clock = clock
@@ -218,10 +225,13 @@ async def run(child: Child, clock: Clock) -> None:
     use_lane(start.lane)
     metrics = Metrics()
     client = connect(settings.redis, embedded_url=start.redis_url)
-    hot = HotRedis(client, settings.redis, clock=clock, log=log)
+    keyspace, script = Keyspace(settings.redis.prefix), append_script()
+    hot = HotRedis(client, settings.redis, clock=clock, log=log, scripts=[script])
     await hot.start()
-    model = ReadModel(hot, client, Keyspace(settings.redis.prefix), metrics)
-    worker = Worker(settings, fetch=model.fetch, metrics=metrics, log=log, clock=clock, slot=start.slot)
+    model = ReadModel(hot, client, keyspace, metrics)
+    spools = Spools(spool_folder(settings), settings.usage.spool_mib * _MIB, clock)
+    outbox = Outbox(UsageStream(hot, keyspace, script), spools, metrics=metrics, log=log, clock=clock)
+    worker = Worker(settings, fetch=model.fetch, metrics=metrics, log=log, clock=clock, slot=start.slot, outbox=outbox)
     tasks = Tasks()
     subscribed = asyncio.Event()
     revocation = Revocation(model, worker.keys, worker.exchanges, tasks, log)
@@ -231,12 +241,15 @@ async def run(child: Child, clock: Clock) -> None:
             await subscribed.wait()
     sockets = child.sockets()
     if await child.ready():
+        outbox.start()
         await worker.listen(sockets)
     _spare_the_collector()
     tasks.spawn(_report(child, hot, worker, metrics), "report health")
     await serve_until_told(child, worker.drain, _ORPHAN_S)
     await tasks.cancel()
     await worker.close()
+    await outbox.close()
+    metrics.flush()
     await hot.aclose()
     await client.aclose()
 

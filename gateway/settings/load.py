@@ -80,10 +80,12 @@ def _placed(settings: Settings, folder: Path) -> Settings:
         named = {name: getattr(tls, name) for name in _TLS_FILES}
         return replace(tls, **{name: str(folder / file) for name, file in named.items() if file is not None})
 
+    spool_dir = settings.usage.spool_dir
     return replace(
         settings,
         data_dir=str((folder / settings.data_dir).resolve()),
         redis=replace(settings.redis, tls=files(settings.redis.tls)),
+        usage=replace(settings.usage, spool_dir=str((folder / spool_dir).resolve()) if spool_dir is not None else None),
         upstreams={name: replace(upstream, tls=files(upstream.tls)) for name, upstream in settings.upstreams.items()},
     )
 

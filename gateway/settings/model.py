@@ -238,6 +238,11 @@ class Prices(Base, frozen=True):
     models: dict[str, ModelPrice] = {}  # by name, as responses give it; * stands for anything
 
 
+class Usage(Base, frozen=True):
+    spool_dir: FilePath | None = None  # where usage waits on disk while Redis is away; null is `spool` in data_dir
+    spool_mib: Count = 1_024  # all that waits there; beyond it usage is kept in memory for a while and then lost
+
+
 class Logs(Base, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"  # of events; access lines are separate
     access: bool = True  # one line a request
@@ -256,6 +261,7 @@ class Settings(Base, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     bodies: Bodies = Bodies()
     cors: Cors = Cors()
+    usage: Usage = Usage()
     logs: Logs = Logs()
     organization_id: Annotated[
         str, Meta(pattern=r"^org-[A-Za-z0-9_-]{1,64}\Z", description="org- and letters, digits, _ -")

@@ -1,4 +1,4 @@
-"""Where a gateway keeps what is not data: its sockets."""
+"""Where a gateway keeps what is not in Redis or a database: its sockets, and usage that waits."""
 
 import contextlib
 import hashlib
@@ -44,3 +44,8 @@ def control_socket(settings: Settings) -> Path:
 def command_socket(settings: Settings) -> Path:
     """Where the control process takes the commands of this machine's operator: who may open it is who may do it."""
     return socket_path(Path(settings.data_dir), COMMAND_SOCKET)
+
+
+def spool_folder(settings: Settings) -> Path:
+    """Where workers keep usage while Redis is away."""
+    return Path(settings.usage.spool_dir or Path(settings.data_dir) / "spool")

@@ -57,6 +57,8 @@ METRICS = (
     Metric("gateway_key_lookups_total", "counter", "API keys asked for in Redis.", ("result",)),
     Metric("gateway_redis_up", "gauge", "Whether a worker's Redis calls get through: the number of workers."),
     Metric("gateway_log_lines_dropped_total", "counter", "Log lines dropped because nobody read them in time."),
+    Metric("gateway_usage_events_total", "counter", "Usage events by where they went.", ("what",)),
+    Metric("gateway_usage_spool_bytes", "gauge", "Usage that waits on disk, or is being delivered from there."),
     Metric("gateway_info", "gauge", "Always 1.", ("version",), process="supervisor"),
     Metric("gateway_workers", "gauge", "Worker processes.", ("state",), process="supervisor"),
     Metric("gateway_restarts_total", "counter", "Processes that ended by themselves.", ("role",), process="supervisor"),

@@ -30,6 +30,12 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.listeners.proxy.port == 8080
     assert settings.upstreams["openai"].api_key is None
     assert settings.data_dir == str(tmp_path / "data")
+    assert settings.usage.spool_dir is None
+
+
+def test_paths_count_from_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, MINIMAL + "usage: {spool_dir: ../spool}\n")
+    assert settings.usage.spool_dir == str(tmp_path.parent / "spool")
 
 
 def test_variables(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""Where a gateway's sockets are."""
+"""Where a gateway's sockets are, and its spool."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from gateway.settings.places import LONGEST_PATH, PlaceTakenError, socket_path
+from gateway.settings.places import LONGEST_PATH, PlaceTakenError, socket_path, spool_folder
+from gateway.settings.transfer import convert
 
 NAME = "valkey.sock"
 
@@ -56,3 +57,9 @@ def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, wrong: str) -
         place.touch(mode=0o600)
     with pytest.raises(PlaceTakenError, match="nobody else may enter"):
         socket_path(long_folder(tmp_path), NAME, tmp_path)
+
+
+def test_the_spool_is_in_the_data_folder_or_elsewhere() -> None:
+    common = {"upstreams": {"a": {"base_url": "http://a/v1"}}, "data_dir": "/data"}
+    assert spool_folder(convert(common)) == Path("/data/spool")
+    assert spool_folder(convert({**common, "usage": {"spool_dir": "/else/where"}})) == Path("/else/where")
