@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.accounts.usage_stream import UsageStream, append_script
 from gateway.clock import Clock
 from gateway.errors import DRAINING, GatewayError
 from gateway.keyspace import Keyspace
+from gateway.operations.table import load_operations
+from gateway.pricing.book import make_book
 from gateway.process import Child, serve_until_told, take_turns
 from gateway.proxy.admission.permitted import Permitted
 from gateway.proxy.admission.reserve import Admission
@@ -25,6 +27,7 @@ from gateway.proxy.http.cors import Cors
 from gateway.proxy.http.exchanges import Exchanges
 from gateway.proxy.http.request import RequestIds
 from gateway.proxy.http.server import ProxyServer
+from gateway.proxy.metering.counters import UsageCounters, usage_metrics
 from gateway.proxy.metering.meter import Meter
 from gateway.proxy.metering.outbox import Outbox, Sink
 from gateway.proxy.metering.spool import Spools
@@ -42,6 +45,7 @@ from gateway.settings.transfer import decode
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import LineWriter, Logger, make_logger
 from gateway.telemetry.metrics import Metrics, use_lane
+from gateway.values import UsageEvent
 
 _MIB = 1024 * 1024
 _SWEEP_S = 0.25
@@ -68,7 +72,7 @@ class Worker:
         outbox: Sink | None = None,
     ) -> None:
         self._settings = settings
-        self._outbox = outbox
+        self._deliver: Callable[[UsageEvent], None] = outbox.add if outbox is not None else _nowhere
         self._metrics = metrics
         self._log = log
         self._clock = clock
@@ -111,6 +115,7 @@ class Worker:
     def _pipeline(self, control: tuple[Attempt, ...]) -> Pipeline:
         settings, metrics, clock = self._settings, self._metrics, self._clock
         retries = metrics.counter("gateway_upstream_retries_total")
+        book = make_book(settings.prices)
         return Pipeline(
             clock,
             self._loop,
@@ -121,7 +126,7 @@ class Worker:
             Admission(),
             Router(settings, self._destinations),
             Forwarder(clock, self._tasks, retries.add),
-            Meter(),
+            Meter(load_operations(), book, UsageCounters(settings, book, metrics), self._deliver, self._log),
             self._websockets,
             self.exchanges,
             control,
@@ -223,7 +228,7 @@ async def run(child: Child, clock: Clock) -> None:
     if isinstance(settings.workers.count, int):
         take_turns(settings.workers.count)
     use_lane(start.lane)
-    metrics = Metrics()
+    metrics = Metrics(more=usage_metrics(settings))
     client = connect(settings.redis, embedded_url=start.redis_url)
     keyspace, script = Keyspace(settings.redis.prefix), append_script()
     hot = HotRedis(client, settings.redis, clock=clock, log=log, scripts=[script])
@@ -252,6 +257,10 @@ async def run(child: Child, clock: Clock) -> None:
     metrics.flush()
     await hot.aclose()
     await client.aclose()
+
+
+def _nowhere(_event: UsageEvent) -> None:
+    """Where usage goes that nobody wants, in a worker by itself."""
 
 
 def _spare_the_collector() -> None:

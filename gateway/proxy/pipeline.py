@@ -13,9 +13,10 @@ from gateway.proxy.auth.identify import Identify
 from gateway.proxy.body.intake import Intake, Taken
 from gateway.proxy.http.exchanges import Exchanges
 from gateway.proxy.http.visit import Visit
+from gateway.proxy.metering.call import CallMeter
 from gateway.proxy.metering.meter import Meter
 from gateway.proxy.ownership import Ownership
-from gateway.proxy.relay import Relay
+from gateway.proxy.relay import relay_for
 from gateway.proxy.upstream.forward import Forwarder
 from gateway.proxy.upstream.router import Attempt, Router
 from gateway.proxy.websocket.serve import WebSockets
@@ -58,7 +59,8 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.ownership.check(principal, operation, request)
             reservation = self.admission.reserve(principal, operation, taken.model)
             try:
-                await self._exchange(visit, operation, taken, self.router.route(taken.model), key)
+                call = self.meter.begin(principal, operation, seen, taken)
+                await self._exchange(visit, operation, taken, self.router.route(taken.model), key, call=call)
             finally:
                 self.admission.settle(reservation)
         finally:
@@ -85,20 +87,35 @@ class Pipeline(msgspec.Struct, frozen=True):
             raise GatewayError(ADMIN_UNAVAILABLE) if error.kind is UPSTREAM_UNREACHABLE else error from None
 
     async def _exchange(
-        self, visit: Visit, operation: Operation | None, taken: Taken, attempts: tuple[Attempt, ...], key: bytes
+        self,
+        visit: Visit,
+        operation: Operation | None,
+        taken: Taken,
+        attempts: tuple[Attempt, ...],
+        key: bytes,
+        *,
+        call: CallMeter | None = None,
     ) -> None:
-        """Sends the request up and its answer down."""
+        """Sends the request up and its answer down; whatever way that ends, it is metered."""
         seen, down, connection = visit.seen, visit.down, visit.connection
-        relay = Relay(down, self.clock, self.loop, key=key, operation=operation, on_head=taken.release)
-        relay.tap = self.meter.tap(operation)
+        relay = relay_for(taken, down, self.clock, self.loop, key, operation)
+        if call is not None:
+            relay.meter = call.opened
         connection.writer = relay
         self.exchanges.add(relay)
+        ended = "client_left"
         try:
-            ending = await self.forwarder.forward(visit, attempts, taken, self.intake.renamed, relay)
+            ending = await self.forwarder.forward(visit, attempts, taken, self.intake.outgoing, relay)
+            ended = "complete" if ending.error is None else "cut"
+        except GatewayError:
+            ended = "refused"
+            raise
         finally:
             self.exchanges.discard(relay)
             connection.writer = None
             seen.answered(relay.head_at, relay.upstream_request_id)
+            if call is not None:
+                self.meter.settle(call, sent=relay.sent and ended != "refused", ended=ended)
         if ending.error is not None:
             if not down.started:
                 raise ending.error

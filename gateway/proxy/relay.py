@@ -187,11 +187,14 @@ class Relay:
         return error_event(error, flavour_of(self._operation), self._last)
 
 
-class Asks(Protocol):
-    """A request that may ask for its stream's usage in the client's place: see `body.outgoing.Whole`."""
+class Taken(Protocol):
+    """A request, which may ask for its stream's usage in the client's place: see `body.outgoing`."""
 
     @property
+    def askable(self) -> bool: ...
+    @property
     def asked(self) -> bool: ...
+    def release(self) -> None: ...
 
 
 class AskedRelay(Relay):
@@ -203,7 +206,7 @@ class AskedRelay(Relay):
     _stripper: UsageStripper | None = None
     _refusal: ResponseHead | None = None
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         down: Downstream,
         clock: Clock,
@@ -212,7 +215,7 @@ class AskedRelay(Relay):
         key: bytes,
         operation: Operation | None,
         on_head: Callable[[], None],
-        request: Asks,
+        request: Taken,
     ) -> None:
         super().__init__(down, clock, loop, key=key, operation=operation, on_head=on_head)
         self._request = request
@@ -266,6 +269,20 @@ class AskedRelay(Relay):
         held, self._held, self._refusal = self._held, [], None
         super().on_head(head)
         super().on_data(held)
+
+
+def relay_for(  # noqa: PLR0917 - names cost time here
+    taken: Taken,
+    down: Downstream,
+    clock: Clock,
+    loop: asyncio.AbstractEventLoop,
+    key: bytes,
+    operation: Operation | None,
+) -> Relay:
+    """The relay for the answer to a request, whose body is let go when the answer comes."""
+    if taken.askable:
+        return AskedRelay(down, clock, loop, key=key, operation=operation, on_head=taken.release, request=taken)
+    return Relay(down, clock, loop, key=key, operation=operation, on_head=taken.release)
 
 
 class StreamHead(msgspec.Struct, frozen=True):

@@ -241,6 +241,8 @@ class Prices(Base, frozen=True):
 class Usage(Base, frozen=True):
     spool_dir: FilePath | None = None  # where usage waits on disk while Redis is away; null is `spool` in data_dir
     spool_mib: Count = 1_024  # all that waits there; beyond it usage is kept in memory for a while and then lost
+    label_user: bool = False  # metrics of usage say which user; one series more for each
+    label_key: bool = False  # metrics of usage say which key; one series more for each
 
 
 class Logs(Base, frozen=True):

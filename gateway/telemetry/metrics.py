@@ -125,9 +125,7 @@ class Observations:
 class Metrics:
     """The metrics of one process: those that the table gives to its role."""
 
-    def __init__(
-        self, process: Literal["worker", "supervisor"] = "worker", more: tuple[Metric, ...] = ()
-    ) -> None:
+    def __init__(self, process: Literal["worker", "supervisor"] = "worker", more: tuple[Metric, ...] = ()) -> None:
         """more: rows besides the table's, for families that follow from other tables and from settings."""
         self.registry = registry = CollectorRegistry()
         self._gauges: dict[str, Any] = {}

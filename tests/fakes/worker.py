@@ -16,11 +16,12 @@ from gateway.clock import Clock, SystemClock
 from gateway.credentials import digest
 from gateway.proxy.app import Worker
 from gateway.proxy.auth.keys import KeysAwayError
+from gateway.proxy.metering.counters import usage_metrics
 from gateway.settings.model import Settings
 from gateway.settings.transfer import convert
 from gateway.telemetry.logging import LineWriter, make_logger
 from gateway.telemetry.metrics import Metrics
-from gateway.values import Principal
+from gateway.values import Principal, UsageEvent
 from tests.fakes.upstream import Upstream
 from tests.fakes.wire import Headers, Wire, chunk, lines_of, soon, until
 
@@ -199,7 +200,8 @@ class Gateway:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.keys = Keys()
-        self.metrics = Metrics()
+        self.metrics = Metrics(more=usage_metrics(settings))
+        self.events: list[UsageEvent] = []  # of usage
         self.logged: list[bytes] = []
         self.captured = CapturedLines()
         self.clients: list[Client] = []
@@ -212,8 +214,13 @@ class Gateway:
             log=make_logger("worker", "debug", clock, write=self.logged.append),
             clock=clock,
             lines=self.captured,
+            outbox=self,
         )
         self.worker.keys.connected()
+
+    def add(self, event: UsageEvent) -> None:
+        """Takes usage, as the worker's outbox."""
+        self.events.append(event)
 
     async def start(self) -> None:
         listening = socket.socket()

@@ -3,6 +3,7 @@
 Everything else stays byte for byte. What cannot be spliced plainly is left as it is; usage is estimated then.
 """
 
+import enum
 import re
 from typing import Any
 
@@ -15,7 +16,13 @@ _WHOLE = b'"stream_options":{"include_usage":true},'
 _MEMBER = re.compile(rb'"stream_options"[ \t\r\n]*:[ \t\r\n]*(null|\{)')
 _FALSE = re.compile(rb'"include_usage"[ \t\r\n]*:[ \t\r\n]*(false|null)')
 _CANDIDATES = 32
-ABSENT: Any = object()  # instead of stream options: the body has none
+
+
+class Options(enum.Enum):
+    """Instead of stream options: the body has none, or the gateway has no business with them."""
+
+    ABSENT = 0
+    NOT_OURS = 1
 
 
 class Splice(msgspec.Struct, frozen=True):
@@ -39,8 +46,8 @@ def asks(options: Any) -> bool:
 
 
 def splice(body: bytes | bytearray, options: Any, decoder: HeadDecoder) -> Splice | None:
-    """How to ask in a body that has these stream options, or ABSENT. None if there is no plain way."""
-    if options is ABSENT:
+    """How to ask in a body that has these stream options, or Options.ABSENT. None if there is no plain way."""
+    if options is Options.ABSENT:
         return Splice(body.index(b"{") + 1, _WHOLE)
     for _, found in zip(range(_CANDIDATES), _MEMBER.finditer(body), strict=False):
         candidate = _candidate(body, found, options)

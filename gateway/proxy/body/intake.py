@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from gateway.errors import BODY_TOO_LARGE, INVALID_JSON, UNSUPPORTED_ENCODING, GatewayError
 from gateway.operations.matcher import params
 from gateway.operations.table import Operation
-from gateway.proxy.body.asking import ABSENT, asks
+from gateway.proxy.body.asking import Options, asks
 from gateway.proxy.body.budget import Budget
 from gateway.proxy.body.encoding import codings
 from gateway.proxy.body.form import ModelSearch
@@ -104,7 +104,7 @@ class Intake:
             body.model, body.stream = decoder.decode(body.whole)
             body.end_user = decoder.end_user
             if body.stream and operation is not None and operation.id in _TELL_IF_ASKED and not asks(decoder.options):
-                body.options = decoder.options if decoder.has_options else ABSENT
+                body.options = decoder.options if decoder.has_options else Options.ABSENT
         except GatewayError as error:
             if operation is not None or error.kind is not INVALID_JSON:
                 body.release()

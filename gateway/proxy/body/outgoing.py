@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote_plus
 import msgspec
 
 from gateway.errors import INVALID_FORM, INVALID_JSON, GatewayError
-from gateway.proxy.body.asking import Splice, splice
+from gateway.proxy.body.asking import Options, Splice, splice
 from gateway.proxy.body.budget import Share
 from gateway.proxy.body.form import ModelSearch
 from gateway.proxy.body.head import HeadDecoder
@@ -16,7 +16,6 @@ from gateway.proxy.body.read import Payload, stream
 from gateway.values import FormFacts
 
 NOTHING: frozenset[bytes] = frozenset()
-NOT_ASKABLE: Any = object()
 _ANY_CODING = frozenset({b"accept-encoding"})  # a compressed stream could not be edited
 _NO_FACTS = FormFacts()
 _MODEL_MEMBER = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
@@ -49,7 +48,7 @@ class Whole:
 
     model: None if it names none. size: bytes of the body as the client sent it. share: of the budget; `release` gives
     it back, once nobody needs the body any more. end_user: as the client names its own user. options: its stream
-    options, where the gateway may ask for the stream's usage; else NOT_ASKABLE.
+    options, where the gateway may ask for the stream's usage; else Options.NOT_OURS.
     """
 
     __slots__ = (
@@ -67,7 +66,7 @@ class Whole:
         self.stream = False
         self.place = NOWHERE
         self.end_user = ""
-        self.options: Any = NOT_ASKABLE
+        self.options: Any = Options.NOT_OURS
         self._splice: Splice | None = None
         self._named: str | None = None  # what it calls the model now, where that is not the client's name for it
         self._share = share
@@ -79,7 +78,7 @@ class Whole:
     @property
     def askable(self) -> bool:
         """Whether the gateway may ask for the stream's usage in the client's place."""
-        return self.options is not NOT_ASKABLE
+        return self.options is not Options.NOT_OURS
 
     @property
     def asked(self) -> bool:

@@ -69,6 +69,7 @@ class CallMeter:
     def opened(self, status: int, headers: Mapping[bytes, bytes]) -> Callable[[list[bytes]], None] | None:
         """The answer's head has come. headers: its type and coding. Gives what its body is to be shown to."""
         self.status = status
+        self.keep()
         if status >= 400:
             return None
         coding = headers.get(b"content-encoding", b"")

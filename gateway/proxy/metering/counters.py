@@ -79,7 +79,7 @@ class UsageCounters:
         label = self.label(model)
         if label == OTHER and line.request_model != model:
             label = self.label(line.request_model)
-        labels = (event.project_id, label, "true" if line.batch else "false")
+        labels: tuple[str, ...] = (event.project_id, label, "true" if line.batch else "false")
         if self._user:
             labels += (event.user_id,)
         return (*labels, event.key_id) if self._key else labels

@@ -109,7 +109,7 @@ class Forwarder:
                     raise
                 if ending.unasked and body.asked:
                     to.ask_no_more(model or seen.model)
-                    body = outgoing(call, model, False)  # noqa: FBT003
+                    body = outgoing(call, model, False)
                 elif fresh or not ending.replayable or body.fed:
                     return ending
                 else:

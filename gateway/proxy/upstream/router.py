@@ -36,7 +36,7 @@ class Destination:
         base_url: str,
         constant: Headers,
         dropped: frozenset[bytes] = REQUEST_DROPPED,
-        asks: bool = False,  # noqa: FBT001, FBT002
+        asks: bool = False,
     ) -> None:
         self.name = name
         self._asks = asks

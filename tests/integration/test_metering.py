@@ -1,0 +1,186 @@
+"""Calls through a worker yield one usage event each, whatever way they end."""
+
+import asyncio
+import gzip
+import json
+
+from tests.fakes.upstream import SSE_HEAD, Exchange, answer, upstream
+from tests.fakes.wire import chunk, until
+from tests.fakes.worker import gateway, request
+
+CHAT = "/v1/chat/completions"
+ASKED = json.dumps({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Say something short."}]}).encode()
+STREAM = ASKED[:-1] + b', "stream": true}'
+USAGE = {"prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16}
+ANSWER = json.dumps({
+    "id": "chatcmpl-1", "model": "gpt-5-mini-2025-08-07", "service_tier": "default",
+    "choices": [{"message": {"role": "assistant", "content": "Something short."}}], "usage": USAGE,
+}).encode()  # fmt: skip
+
+
+def event(content: str, usage: str = "") -> bytes:
+    return (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","model":"gpt-5-mini-2025-08-07",'
+        b'"choices":[{"index":0,"delta":{"content":"%b"}}]%b}\n\n' % (content.encode(), usage.encode())
+    )
+
+
+TEXT = ["Some", "thing", " short", "."]
+FINAL = (
+    b'data: {"id":"chatcmpl-1","model":"gpt-5-mini-2025-08-07","choices":[],"usage":%b}\n\n'
+    % json.dumps(USAGE).encode()
+)
+DONE = b"data: [DONE]\n\n"
+
+
+async def streaming(exchange: Exchange) -> None:
+    """Tells its usage if it is asked to, as OpenAI does."""
+    body = json.loads(await exchange.whole())
+    asked = (body.get("stream_options") or {}).get("include_usage")
+    exchange.send(SSE_HEAD)
+    for text in TEXT:
+        exchange.send(chunk(event(text, ',"usage":null' if asked else "")))
+    exchange.send((chunk(FINAL) if asked else b"") + chunk(DONE) + b"0\r\n\r\n")
+
+
+async def test_a_call_that_reports() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(answer(body=ANSWER))
+
+    async with upstream(script) as up, gateway(up) as gw:
+        response = await gw.ask(CHAT, ASKED)
+        assert response.body == ANSWER
+        (found,) = gw.events
+        (line,) = found.lines
+        assert found.id == gw.access[0]["request_id"]
+        assert (found.operation, found.category, found.status, found.ended) == (
+            "createChatCompletion", "completions", 200, "complete",
+        )  # fmt: skip
+        assert (line.source, line.quantities.input_tokens, line.quantities.output_tokens) == ("reported", 11, 5)
+        assert (line.request_model, line.response_model) == ("gpt-5-mini", "gpt-5-mini-2025-08-07")
+        assert line.nano_usd == 11 * 250 + 5 * 2000
+        assert (
+            gw.metric(
+                "gateway_usage_completions_input_tokens_total",
+                project=gw.events[0].project_id,
+                model="gpt-5-mini",
+                batch="false",
+            )
+            == 11
+        )
+
+
+async def test_a_stream_is_asked_for_its_usage_and_the_client_sees_none_of_it() -> None:
+    async with (
+        upstream(streaming) as up,
+        gateway(up) as gw,
+        gateway({"main": {"base_url": up, "include_usage": "never"}}) as plain,
+    ):
+        response = await gw.ask(CHAT, STREAM)
+        assert up.last.header(b"accept-encoding") == b"identity"
+        assert json.loads(up.last.body)["stream_options"] == {"include_usage": True}
+        without = await plain.ask(CHAT, STREAM)
+        assert bytes(up.last.body) == STREAM
+        assert response.body == without.body
+        assert b"usage" not in response.body
+        (line,) = gw.events[0].lines
+        assert (line.source, line.quantities.input_tokens, line.quantities.output_tokens) == ("reported", 11, 5)
+        (guess,) = plain.events[0].lines
+        assert (guess.source, guess.response_model) == ("estimated", "gpt-5-mini-2025-08-07")
+        assert guess.quantities.input_tokens > 0
+        assert guess.quantities.output_tokens > 0
+
+
+async def test_a_client_that_asks_sees_all() -> None:
+    body = STREAM[:-1] + b', "stream_options": {"include_usage": true}}'
+    async with upstream(streaming) as up, gateway(up) as gw:
+        response = await gw.ask(CHAT, body)
+        assert bytes(up.last.body) == body
+        assert FINAL in response.body
+        assert gw.events[0].lines[0].source == "reported"
+
+
+async def test_an_upstream_that_refuses_to_be_asked_is_asked_no_more() -> None:
+    async def script(exchange: Exchange) -> None:
+        if b"stream_options" in await exchange.whole():
+            exchange.send(
+                answer(
+                    b'{"error":{"message":"Unknown parameter: stream_options.include_usage"}}',
+                    status=b"400 Bad Request",
+                )
+            )
+        else:
+            exchange.send(SSE_HEAD + chunk(event("Hi")) + chunk(DONE) + b"0\r\n\r\n")
+
+    async with upstream(script) as up, gateway(up) as gw:
+        for _ in range(2):
+            assert (await gw.ask(CHAT, STREAM)).body == event("Hi") + DONE
+        assert len(up.requests) == 3
+        assert [found.lines[0].source for found in gw.events] == ["estimated", "estimated"]
+
+
+async def test_another_refusal_reaches_the_client() -> None:
+    refusal = b'{"error":{"message":"No such model"}}'
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(answer(refusal, status=b"400 Bad Request"))
+
+    async with upstream(script) as up, gateway(up) as gw:
+        response = await gw.ask(CHAT, STREAM)
+        assert (response.status, response.body) == (400, refusal)
+        assert len(up.requests) == 1
+        assert (gw.events[0].status, gw.events[0].lines) == (400, ())
+
+
+async def test_a_client_that_leaves_is_charged_for_what_it_got() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(SSE_HEAD + b"".join(chunk(event(text, ',"usage":null')) for text in TEXT))
+        await exchange.gone()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        client = await gw.connect()
+        client.send(request("POST", CHAT, STREAM))
+        await client.head()
+        await client.chunked()
+        client.close()
+        await until(lambda: gw.events)
+        (line,) = gw.events[0].lines
+        assert (gw.events[0].ended, line.source) == ("client_left", "estimated")
+        assert line.quantities.output_tokens == round(len("Something short.") / 4.5)
+
+
+async def test_a_cut_stream_is_estimated() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(SSE_HEAD + chunk(event("Something")))
+        exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        client = await gw.connect()
+        client.send(request("POST", CHAT, STREAM))
+        await client.ended.wait()
+        await until(lambda: gw.events)
+        assert (gw.events[0].ended, gw.events[0].lines[0].source) == ("cut", "estimated")
+
+
+async def test_compressed_answers_are_read_from_a_copy() -> None:
+    packed = gzip.compress(ANSWER)
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(answer(packed, (b"Content-Encoding", b"gzip")))
+
+    async with upstream(script) as up, gateway(up) as gw:
+        assert (await gw.ask(CHAT, ASKED)).body == packed
+        assert gw.events[0].lines[0].quantities.input_tokens == 11
+
+
+async def test_what_is_free_yields_nothing() -> None:
+    async with upstream() as up, gateway(up) as gw:
+        await gw.ask("/v1/models")
+        await gw.ask("/v1/chat/completions/chatcmpl-1")
+        await asyncio.sleep(0)
+        assert gw.events == []
