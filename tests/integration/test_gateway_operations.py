@@ -11,11 +11,13 @@ from threading import Event, Thread
 from typing import Self
 
 from gateway import __version__
+from gateway.proxy.metering.counters import usage_metrics
 from gateway.telemetry.metrics import METRICS
 from tests.fakes.gateway_fixtures import StartGateway
 from tests.fakes.gateway_process import HELLO, OTHER_KEY, Gateway
 from tests.fakes.load import load
 from tests.fakes.redis_servers import VALKEY, StartServer, eventually, eventually_blocking, free_port
+from tests.fakes.worker import configured
 
 WORKERS = {"ready": 2, "starting": 0, "draining": 0}
 WELL = {"status": "ready", "workers": WORKERS, "away": {}}
@@ -97,7 +99,7 @@ def test_metrics_are_those_of_the_table(start_gateway: StartGateway) -> None:
     eventually_blocking(lambda: gateway.metric("gateway_requests_total") == 4)
     text = gateway.ask("/metrics", at="operations", key=None).body.decode()
     families = dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", text))
-    kinds = {metric.name: metric.kind for metric in METRICS}
+    kinds = {metric.name: metric.kind for metric in METRICS + usage_metrics(configured("http://nowhere"))}
     assert families.items() <= kinds.items()
     assert {metric.name for metric in METRICS if not metric.labels} <= families.keys()
     calls = {"operation": "createChatCompletion", "status": "200", "ended": "complete"}

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from gateway.errors import without_keys
 from gateway.operations.table import Operation
 from gateway.pricing.book import Book
 from gateway.proxy.http.visit import Observation
@@ -144,7 +145,7 @@ class Meter:
         self._counters.unpriced(self._book.label(model))
         if model not in self._unpriced and len(self._unpriced) < _MOST_NAMED:
             self._unpriced.add(model)
-            self._log.warning("model_without_price", model=model[:200], note=note[:300])
+            self._log.warning("model_without_price", model=without_keys(model)[:200], note=without_keys(note)[:300])
 
     def _hand_over(self, event: UsageEvent) -> None:
         self._counters.count(event)
