@@ -21,7 +21,8 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """text_bytes: of the texts in the request; messages: how many they stand in. number: of answers or pictures.
+    """text_bytes: of the texts in the request; messages: how many they stand in. plain: they are all that a model reads
+    for it, as far as can be told: no tools, and nothing that is stored upstream. number: of answers or pictures.
     characters: to be spoken. duration_ms: of audio that came, or of video to be made.
     """
 
@@ -32,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
     quality: str = ""
     characters: int = 0
     duration_ms: int = 0
+    plain: bool = False
 
 
 NOTHING = Asked()
@@ -43,6 +45,11 @@ class _Body(msgspec.Struct):
     quality: Any = None
     input: Any = None
     seconds: Any = None
+    tools: Any = None
+    functions: Any = None
+    response_format: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -54,7 +61,9 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         said = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Asked(text_bytes=len(body))
-    text, messages = text_of_request(body) if len(body) <= _LARGE else (rough_text_bytes(body), 0)
+    large = len(body) > _LARGE
+    text, messages = (rough_text_bytes(body), 0) if large else text_of_request(body)
+    more = said.tools or said.functions or said.response_format or said.previous_response_id or said.conversation
     return Asked(
         text,
         messages,
@@ -63,6 +72,7 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         _text(said.quality),
         len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
         _video_ms(said.seconds) if basis == "video" else 0,
+        plain=not (large or more),
     )
 
 

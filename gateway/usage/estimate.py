@@ -23,10 +23,14 @@ _TEXTS = frozenset({
     "content", "text", "input", "prompt", "instructions", "arguments", "output", "refusal", "reasoning_content",
     "summary", "delta", "transcript", "suffix", "description", "name", "partial_json", "reasoning", "thinking",
 })  # fmt: skip
+# Members whose whole JSON a model reads in some form.
+_SCHEMAS = frozenset({"tools", "functions", "response_format"})
+_NOT_READ = frozenset({"name", "metadata", "user"}) | _SCHEMAS
 _DEEPEST = 64
 _PER_MESSAGE = 4  # tokens around each message of a chat (OpenAI's cookbook, "How to count tokens")
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 class _Seen(msgspec.Struct):
@@ -34,12 +38,19 @@ class _Seen(msgspec.Struct):
     tokens: float
 
 
+class _Typical(msgspec.Struct):
+    """Means over a model's calls, in tokens. thoughts: reasoning, which is a part of the output."""
+
+    output: float
+    thoughts: float
+
+
 class Densities:
-    """How many bytes a token has, by model and side. One per worker."""
+    """How many bytes a token has, by model and side, and what cannot be seen of an answer. One per worker."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, Side], _Seen] = {}
-        self._outputs: dict[str, float] = {}
+        self._outputs: dict[str, _Typical] = {}
 
     def learn(self, model: str, side: Side, size: int, tokens: int) -> None:
         """A call reported so many tokens for texts of so many bytes."""
@@ -56,16 +67,26 @@ class Densities:
             seen.bytes /= 2
             seen.tokens /= 2
 
-    def learn_output(self, model: str, tokens: int) -> None:
-        """A call reported so many tokens of output."""
+    def learn_output(self, model: str, tokens: int, reasoning: int = 0) -> None:
+        """A call reported so many tokens of output, of which so many are reasoning."""
         known = self._outputs.get(model)
-        if known is None and len(self._outputs) >= _MODELS:
+        if known is not None:
+            known.output += (tokens - known.output) * _NEWEST
+            known.thoughts += (reasoning - known.thoughts) * _NEWEST
+            return
+        if len(self._outputs) >= _MODELS:
             del self._outputs[next(iter(self._outputs))]
-        self._outputs[model] = tokens if known is None else known + (tokens - known) * _NEWEST
+        self._outputs[model] = _Typical(tokens, reasoning)
 
     def typical_output(self, model: str) -> int:
         """How many tokens a call to this model puts out, about: for one whose answer nobody saw. At least one."""
-        return max(1, round(self._outputs.get(model, _UNSEEN_OUTPUT)))
+        known = self._outputs.get(model)
+        return max(1, round(known.output if known is not None else _UNSEEN_OUTPUT))
+
+    def typical_reasoning(self, model: str) -> int:
+        """How many tokens a call to this model thinks before it answers, about: streams do not show them."""
+        known = self._outputs.get(model)
+        return round(known.thoughts) if known is not None else 0
 
     def tokens(self, model: str, side: Side, size: int) -> int:
         """About how many tokens texts of so many bytes are; at least one."""
@@ -81,7 +102,8 @@ def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
         return 0, 0
     messages = value.get("messages", value.get("input"))
     number = len(messages) if isinstance(messages, list) and messages and isinstance(messages[0], dict) else 0
-    size = text_bytes({name: inner for name, inner in value.items() if name not in {"name", "metadata", "user"}})
+    size = text_bytes({name: inner for name, inner in value.items() if name not in _NOT_READ})
+    size += sum(len(_encode(value[name])) for name in _SCHEMAS if value.get(name))
     return size, number
 
 
@@ -92,7 +114,10 @@ def overhead_tokens(messages: int) -> int:
 
 def text_of_answer(data: bytes | bytearray | memoryview) -> int:
     """Bytes of the texts in an answer, or in one event of it."""
-    return text_bytes(_plain(data))
+    value = _plain(data)
+    if isinstance(value, dict) and isinstance(output := value.get("output"), list):
+        return text_bytes(output)  # a response repeats its instructions and tools, which were input
+    return text_bytes(value)
 
 
 def text_bytes(value: Any, depth: int = 0) -> int:

@@ -23,7 +23,7 @@ class Answer(msgspec.Struct):
 
     reports: what it said of its usage, several times perhaps. text_bytes: of its texts. model, service_tier, object_id,
     state: as it said first. calls: tools that were seen at work. failed: it said itself that it failed. began: any of
-    it came. items: how many pictures.
+    it came; of one in one piece, all of it. items: how many pictures.
     """
 
     reports: list[Report] = []
@@ -64,6 +64,11 @@ def lines_of(attempt: Attempt, asked: Asked, answer: Answer, densities: Densitie
         return tuple(_reported(attempt, asked, answer, report) for report in reports)
     main = _estimated(attempt, asked, answer, densities)
     return (main, *_tools_seen(attempt, answer))
+
+
+def model_of(attempt: Attempt, answer: Answer) -> str:
+    """The name under which something is learned of a model: the one that is known even if no answer comes."""
+    return attempt.upstream_model or attempt.request_model or answer.model
 
 
 def newest(reports: Iterable[Report]) -> list[Report]:
@@ -114,7 +119,7 @@ def _completed(kind: Kind, asked: Asked, answer: Answer, said: Quantities) -> Qu
 
 
 def _estimated(attempt: Attempt, asked: Asked, answer: Answer, densities: Densities) -> UsageLine:
-    model = answer.model or attempt.upstream_model or attempt.request_model
+    model = model_of(attempt, answer)
     images = attempt.kind.basis == "images"
     return UsageLine(
         attempt=attempt.number,
@@ -137,10 +142,12 @@ def _estimated(attempt: Attempt, asked: Asked, answer: Answer, densities: Densit
 def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Densities) -> Quantities:
     match kind.basis:
         case "text":
-            written = densities.tokens(model, "output", answer.text_bytes) if answer.text_bytes else 0
+            read = _read(model, asked, densities)
             if not answer.began:  # nothing came, but it may have been written, and is billed then
-                written = asked.number * densities.typical_output(model)
-            return Quantities(input_tokens=_read(model, asked, densities), output_tokens=written)
+                return Quantities(input_tokens=read, output_tokens=asked.number * densities.typical_output(model))
+            thought = asked.number * densities.typical_reasoning(model)
+            written = densities.tokens(model, "output", answer.text_bytes) if answer.text_bytes else 0
+            return Quantities(input_tokens=read, output_tokens=written + thought, reasoning_tokens=thought)
         case "input":
             return Quantities(input_tokens=_read(model, asked, densities))
         case "speech":

@@ -148,6 +148,7 @@ RULES = (
         "reference: The transcription object (JSON), (Verbose JSON); transcript.text.done",
         body=ANY,
         events=MappingProxyType({"transcript.text.done": ANY}),
+        deltas=("transcript.text.delta",),
     ),
     Rule(
         ("createRun", "createThreadAndRun", "submitToolOuputsToRun"),

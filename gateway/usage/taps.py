@@ -6,6 +6,7 @@ cannot read tells nothing, and then usage is estimated.
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -84,8 +85,9 @@ class JsonTap:
 
     def end(self, texts: bool, /) -> Answer:
         body = b"".join(self._parts)
-        answer = Answer(began=bool(body))
+        answer = Answer()
         if self._head:
+            answer.began = body.rstrip().endswith(b"}")
             answer.reports = _of_tail(body, self._rules)
             _note_names(answer, self._head)
             answer.text_bytes = len(body)
@@ -93,7 +95,7 @@ class JsonTap:
         answer.reports = of_body(body, self._rules)
         if texts or not answer.reports:
             answer.text_bytes = text_of_answer(body)
-        _note(answer, body)
+        answer.began = _note(answer, body)  # one that was cut says nothing of how long it was
         return answer
 
 
@@ -224,11 +226,11 @@ def _of_tail(tail: bytes, rules: Rules) -> list[Report]:
     return []
 
 
-def _note(answer: Answer, data: bytes) -> None:
-    """Notes what an answer, or the first event of one, says of itself."""
+def _note(answer: Answer, data: bytes) -> bool:
+    """Notes what an answer, or the first event of one, says of itself. False: it cannot be read."""
     facts = _facts(data)
     if facts is None:
-        return
+        return False
     if facts.response:
         facts = _facts(facts.response) or facts
     answer.model = _str(facts.model)
@@ -239,10 +241,9 @@ def _note(answer: Answer, data: bytes) -> None:
     if isinstance(facts.duration, int | float) and 0 < facts.duration < 1e7:
         answer.duration_ms = round(facts.duration * 1000)
     if facts.data:
-        try:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             answer.items = len(_decode_list(facts.data))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return
+    return True
 
 
 def _note_names(answer: Answer, head: bytes) -> None:
@@ -265,14 +266,22 @@ def _str(value: Any) -> str:
     return value[:200] if isinstance(value, str) else ""
 
 
+def _kind(event: Event) -> str:
+    """An event's type: not all streams whose events have one have names, too."""
+    if event.name or event.data is None:
+        return event.name
+    facts = _facts(event.data)
+    return _str(facts.type) if facts is not None else ""
+
+
 def _note_call(answer: Answer, event: Event) -> None:
-    category = TOOL_EVENTS.get(event.name)
+    category = TOOL_EVENTS.get(_kind(event))
     if category is not None:
         answer.calls[category] = answer.calls.get(category, 0) + 1
 
 
 def _says_failed(event: Event) -> bool:
-    if event.name in {"error", "response.failed", "thread.run.failed"}:
+    if _kind(event) in {"error", "response.failed", "thread.run.failed"}:
         return True
     return b'"error"' in (event.data or b"") and isinstance(getattr(_facts(event.data or b""), "error", None), dict)
 
@@ -280,7 +289,7 @@ def _says_failed(event: Event) -> bool:
 def _text(event: bytes, rules: Rules) -> int:
     """Bytes of text that an event adds to the answer."""
     parsed = parse_event(event)
-    if parsed.data is None or not is_delta(parsed.name, rules):
+    if parsed.data is None or not is_delta(_kind(parsed), rules):
         return 0
     return text_of_answer(parsed.data)
 

@@ -12,10 +12,10 @@ from gateway.proxy.http.visit import Observation
 from gateway.proxy.metering.call import CallMeter, Request
 from gateway.proxy.metering.counters import UsageCounters
 from gateway.telemetry.logging import Logger
-from gateway.usage.estimate import Densities
+from gateway.usage.estimate import Densities, overhead_tokens
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
-from gateway.usage.lines import Answer, Attempt, lines_of
+from gateway.usage.lines import Answer, Attempt, lines_of, model_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.values import Cost, Principal, UsageEvent, UsageLine
 
@@ -110,8 +110,8 @@ class Meter:
         )
         if answer.reports:
             self._reported += 1
-            if learning:
-                self._learn(call, attempt, answer)
+            if plan.kind.basis == "text":
+                self._learn(call, attempt, answer, texts=learning)
         elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
             return (), ""
         pending = ""
@@ -121,14 +121,18 @@ class Meter:
             return (), pending
         return lines_of(attempt, call.asked(), answer, self._densities), pending
 
-    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer) -> None:
-        """A call that reported what it used shows how long this model's tokens are."""
-        asked, used = call.asked(), answer.reports[-1].quantities
-        model = answer.model or attempt.upstream_model or attempt.request_model
-        self._densities.learn_output(model, used.output_tokens)
-        self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
+    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer, *, texts: bool) -> None:
+        """A call that reported what it used shows what this model puts out, and how long its tokens are."""
+        own = [report for report in answer.reports if not report.category]  # the others are of tools
+        if not own:
+            return
+        used, model, densities = own[-1].quantities, model_of(attempt, answer), self._densities
+        densities.learn_output(model, used.output_tokens, used.reasoning_tokens)
+        if not texts or not (asked := call.asked()).plain:
+            return
+        densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
         if not (used.input_image_tokens or used.input_audio_tokens):
-            self._densities.learn(model, "input", asked.text_bytes, used.input_tokens)
+            densities.learn(model, "input", asked.text_bytes, used.input_tokens - overhead_tokens(asked.messages))
 
     def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:
         """The lines with their prices at a time (seconds since 1970)."""

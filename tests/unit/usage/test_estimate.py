@@ -37,6 +37,16 @@ def test_one_odd_call_does_not_spoil_it() -> None:
     assert densities.tokens("m", "input", 4500) == pytest.approx(1000, rel=0.01)
 
 
+def test_what_is_not_seen_is_as_in_other_calls() -> None:
+    densities = Densities()
+    assert (densities.typical_output("m"), densities.typical_reasoning("m")) == (100, 0)
+    for _ in range(100):
+        densities.learn_output("m", 500, 320)
+    assert (densities.typical_output("m"), densities.typical_reasoning("m")) == (500, 320)
+    densities.learn_output("m", 0, 0)
+    assert (densities.typical_output("m"), densities.typical_reasoning("m")) == (475, 304)
+
+
 def test_never_zero() -> None:
     assert Densities().tokens("m", "output", 0) == 1
     assert Densities().tokens("m", "output", 1) == 1
@@ -72,6 +82,8 @@ def test_texts_of_answers() -> None:
     assert text_of_answer(json.dumps(call).encode()) == 8
     assert text_of_answer(b'{"type":"response.output_text.delta","delta":"abc","item_id":"m"}') == 3
     assert text_of_answer(b'{"choices":[{"text":"ab"}]}') == 2
+    response = {"instructions": "Be brief.", "output": [{"type": "message", "content": [{"text": "abc"}]}]}
+    assert text_of_answer(json.dumps(response).encode()) == 3
 
 
 def test_depth_is_bounded() -> None:
