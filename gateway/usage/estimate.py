@@ -22,6 +22,7 @@ _NEWEST = 0.05  # how much the newest call moves a model's typical output
 _TEXTS = frozenset({
     "content", "text", "input", "prompt", "instructions", "arguments", "output", "refusal", "reasoning_content",
     "summary", "delta", "transcript", "suffix", "description", "name", "partial_json", "reasoning", "thinking",
+    "value",  # of messages in threads
 })  # fmt: skip
 # Members whose whole JSON a model reads in some form.
 _SCHEMAS = frozenset({"tools", "functions", "response_format"})

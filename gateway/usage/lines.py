@@ -23,7 +23,8 @@ class Answer(msgspec.Struct):
 
     reports: what it said of its usage, several times perhaps. text_bytes: of its texts. model, service_tier, object_id,
     state: as it said first. calls: tools that were seen at work. failed: it said itself that it failed. began: any of
-    it came; of one in one piece, all of it. items: how many pictures.
+    it came; of one in one piece, all of it. ends_with_client: it said that it is not made any more once nobody waits
+    for it. items: how many pictures.
     """
 
     reports: list[Report] = []
@@ -35,6 +36,7 @@ class Answer(msgspec.Struct):
     calls: dict[str, int] = {}
     failed: bool = False
     began: bool = False
+    ends_with_client: bool = False
     items: int = 0
     duration_ms: int = 0
 

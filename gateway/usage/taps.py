@@ -50,6 +50,7 @@ class _Facts(msgspec.Struct):
     model: Any = None
     service_tier: Any = None
     status: Any = None
+    background: Any = None
     error: Any = None
     duration: Any = None
     data: msgspec.Raw = msgspec.Raw()
@@ -237,6 +238,7 @@ def _note(answer: Answer, data: bytes) -> bool:
     answer.service_tier = _str(facts.service_tier).lower()
     answer.object_id = _str(facts.id)
     answer.state = _str(facts.status)
+    answer.ends_with_client = facts.background is False
     answer.failed = answer.failed or isinstance(facts.error, dict)
     if isinstance(facts.duration, int | float) and 0 < facts.duration < 1e7:
         answer.duration_ms = round(facts.duration * 1000)

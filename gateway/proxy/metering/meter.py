@@ -73,7 +73,7 @@ class Meter:
         lines: tuple[UsageLine, ...] = ()
         pending = ""
         if sent:
-            lines, pending = self._lines(call, complete=ended == "complete")
+            lines, pending = self._lines(call)
             if plan is self._unknown and not lines:
                 return
         self._hand_over(
@@ -95,7 +95,7 @@ class Meter:
             )
         )
 
-    def _lines(self, call: CallMeter, *, complete: bool) -> tuple[tuple[UsageLine, ...], str]:
+    def _lines(self, call: CallMeter) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
         learning = plan.kind.basis == "text" and self._reported % _LEARN_EVERY == 0
@@ -115,7 +115,7 @@ class Meter:
         elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
             return (), ""
         pending = ""
-        if plan.kind.deferred and not answer.reports and complete and _unfinished(plan.kind, answer):
+        if plan.kind.deferred and not answer.reports and _unfinished(plan.kind, answer):
             pending = answer.object_id
         if plan.kind.basis == "later" and not answer.reports:
             return (), pending
@@ -166,5 +166,9 @@ def plans(operations: Iterable[Operation]) -> Mapping[str, Plan]:
 
 
 def _unfinished(kind: Kind, answer: Answer) -> bool:
-    """Whether the answer is of an object that goes on after it."""
-    return bool(answer.object_id) and (answer.state in _UNFINISHED or kind.basis == "later")
+    """Whether the answer is of an object that goes on after it, also if its client has not waited for it."""
+    return (
+        bool(answer.object_id)
+        and not answer.ends_with_client
+        and (answer.state in _UNFINISHED or kind.basis == "later")
+    )
