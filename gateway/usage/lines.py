@@ -93,7 +93,8 @@ def _reported(attempt: Attempt, asked: Asked, answer: Answer, report: Report) ->
         upstream=attempt.upstream,
         category=report.category or attempt.category,
         request_model=attempt.request_model,
-        upstream_model=attempt.upstream_model,
+        # A tool's own model is what it was asked for: if it has no price, it has not the price of the one that used it.
+        upstream_model=report.model if report.category == "images" else attempt.upstream_model,
         response_model=report.model or answer.model,
         service_tier=report.service_tier or answer.service_tier,
         batch=attempt.kind.batch,

@@ -28,11 +28,14 @@ def booked(record: Record) -> Booked:
     used, operation = record.usage, record.operation or ""
     tools = {
         "web_search_calls": Quantities(web_searches=used.web_searches),
+        "images": Quantities(
+            output_tokens=used.tool_image_tokens, output_image_tokens=used.tool_image_tokens, images=used.images
+        ),
         "file_search_calls": Quantities(file_searches=used.file_searches),
         "code_interpreter_sessions": Quantities(sessions=used.sessions),
     }
-    lines = {MAIN[operation]: _main(operation, record)}
-    return lines | {category: tool for category, tool in tools.items() if tool != Quantities()}
+    lines = {category: tool for category, tool in tools.items() if tool != Quantities()}
+    return lines | {MAIN[operation]: _main(operation, record)}
 
 
 def _main(operation: str, record: Record) -> Quantities:

@@ -152,9 +152,10 @@ class Mix:
             {"type": "web_search"},
             {"type": "file_search", "vector_store_ids": ["vs_none"]},
             {"type": "code_interpreter", "container": {"type": "auto"}},
+            {"type": "image_generation", "model": "gpt-image-1.5"},
         )
         if tools and draw.random() < 0.5:
-            body["tools"] = draw.sample(known, draw.randrange(1, 4))
+            body["tools"] = draw.sample(known, draw.randrange(1, 5))
         return body
 
     def _legacy(self) -> Json:
