@@ -56,12 +56,17 @@ _decode = msgspec.json.Decoder(_Body).decode
 
 
 def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
-    """What a JSON body asks for; what it does not say is as by default. Nothing is raised."""
+    """What a JSON body asks for; what it does not say is as by default. Nothing is raised.
+
+    Answers wait for this, so a large one is not decoded where its text is all that matters.
+    """
+    large = len(body) > _LARGE
+    if large and basis in {"text", "input"}:
+        return Asked(rough_text_bytes(body))
     try:
         said = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Asked(text_bytes=len(body))
-    large = len(body) > _LARGE
     text, messages = (rough_text_bytes(body), 0) if large else text_of_request(body)
     more = said.tools or said.functions or said.response_format or said.previous_response_id or said.conversation
     return Asked(

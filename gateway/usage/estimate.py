@@ -105,7 +105,17 @@ def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
     number = len(messages) if isinstance(messages, list) and messages and isinstance(messages[0], dict) else 0
     size = text_bytes({name: inner for name, inner in value.items() if name not in _NOT_READ})
     size += sum(len(_encode(value[name])) for name in _SCHEMAS if value.get(name))
+    size += round(_TYPICAL * sum(_tokens(value.get(name)) for name in ("input", "prompt")))
     return size, number
+
+
+def _tokens(value: Any) -> int:
+    """How many tokens a prompt has that is given as their numbers: a list, or several."""
+    if not isinstance(value, list) or not value:
+        return 0
+    if isinstance(value[0], int):
+        return len(value)
+    return sum(map(_tokens, value)) if isinstance(value[0], list) else 0
 
 
 def overhead_tokens(messages: int) -> int:
