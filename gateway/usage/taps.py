@@ -22,7 +22,9 @@ Rules = tuple[Rule, ...]
 _HELD = 1024 * 1024  # bytes of a JSON answer that is looked at as a whole
 _END = 64 * 1024  # of a longer one, each of its two ends
 _BATCH = 64 * 1024  # bytes of an event stream that are looked at together
-_SAMPLE = 8  # of a long stream's events without usage, one in so many is read for its text
+# Of a long stream's events one in so many is read for its text: more of its first batches, for a sample of pieces of
+# different lengths is near the truth only if it is large.
+_SAMPLES = (2, 2, 2, 2, 8)
 _CANDIDATES = 32
 _USAGE = b'"usage"'
 _NULLS = (b":null", b": null")
@@ -104,7 +106,9 @@ class EventTap:
     """An event stream. Reports are found in every event that has any; texts are measured only where they are wanted,
     and of the early part of a long stream only in a sample."""
 
-    __slots__ = ("_answer", "_decoder", "_events", "_first", "_lost", "_parts", "_reader", "_rules", "_size")
+    __slots__ = (
+        "_answer", "_batches", "_decoder", "_events", "_first", "_lost", "_parts", "_reader", "_rules", "_size",
+    )  # fmt: skip
 
     def __init__(self, rules: Rules, decoder: Decoder | None = None) -> None:
         self._rules = rules
@@ -112,6 +116,7 @@ class EventTap:
         self._reader = EventReader()
         self._parts: list[bytes] = []
         self._events: list[bytes] = []  # of the last batch, for its texts
+        self._batches = 0  # before it
         self._size = 0
         self._lost = False
         self._first = b""
@@ -148,7 +153,9 @@ class EventTap:
         answer = self._answer
         answer.began = True
         if self._events:  # an early part: its texts are measured in a sample
-            answer.text_bytes += _SAMPLE * sum(_text(event, self._rules) for event in self._events[::_SAMPLE])
+            step = _SAMPLES[min(self._batches, len(_SAMPLES) - 1)]
+            self._batches += 1
+            answer.text_bytes += step * sum(_text(event, self._rules) for event in self._events[::step])
         self._events = events = self._reader.feed(data)
         if not self._first and events:
             self._first = next((event for event in events if b"{" in event), b"")
