@@ -136,7 +136,9 @@ class EventTap:
         if texts or not answer.reports:
             answer.text_bytes += sum(_text(event, rules) for event in self._events)
         _note(answer, parse_event(self._first).data or b"")
-        if not answer.reports:
+        if answer.reports:
+            answer.items = 1  # each event that reports is of one picture
+        else:
             for event in map(parse_event, self._events):
                 _note_call(answer, event)
                 answer.failed = answer.failed or _says_failed(event)
