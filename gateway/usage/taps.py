@@ -98,7 +98,9 @@ class JsonTap:
         answer.reports = of_body(body, self._rules)
         if texts or not answer.reports:
             answer.text_bytes = text_of_answer(body)
-        answer.began = _note(answer, body)  # one that was cut says nothing of how long it was
+        answer.began = _note(answer, body)
+        if not answer.began:  # one that was cut says nothing of how long it was, and perhaps what it is
+            _note_names(answer, body)
         return answer
 
 
