@@ -91,6 +91,9 @@ class Worker:
         self._websockets = WebSockets(timeouts, settings.bodies, self.exchanges, clock, query_with_model)
         control = control_attempts(settings)
         self._pools = [d.pool for d in self._destinations.values()] + [a.destination.pool for a in control]
+        book = make_book(settings.prices)
+        counters = UsageCounters(settings, book, metrics)
+        self._meter = Meter(load_operations(), book, counters, self._deliver, log)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(
@@ -115,7 +118,6 @@ class Worker:
     def _pipeline(self, control: tuple[Attempt, ...]) -> Pipeline:
         settings, metrics, clock = self._settings, self._metrics, self._clock
         retries = metrics.counter("gateway_upstream_retries_total")
-        book = make_book(settings.prices)
         return Pipeline(
             clock,
             self._loop,
@@ -126,7 +128,7 @@ class Worker:
             Admission(),
             Router(settings, self._destinations),
             Forwarder(clock, self._tasks, retries.add),
-            Meter(load_operations(), book, UsageCounters(settings, book, metrics), self._deliver, self._log),
+            self._meter,
             self._websockets,
             self.exchanges,
             control,
@@ -178,6 +180,7 @@ class Worker:
             metrics.set("gateway_upstream_connections", to.pool.idle, (to.name, "idle"))
             metrics.set("gateway_upstream_connections", len(to.pool) - to.pool.idle, (to.name, "busy"))
         self._recorder.flush()
+        self._meter.flush()
         metrics.flush()
 
     async def drain(self, deadline_s: float) -> None:

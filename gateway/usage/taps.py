@@ -93,7 +93,8 @@ class JsonTap:
         answer.reports = of_body(body, self._rules)
         if texts or not answer.reports:
             answer.text_bytes = text_of_answer(body)
-        _note(answer, body)
+        if not (answer.reports and answer.reports[0].model):
+            _note(answer, body)
         return answer
 
 
@@ -127,7 +128,8 @@ class EventTap:
         self._events.append(self._reader.take_rest())
         if texts or not answer.reports:
             answer.text_bytes += sum(_text(event, rules) for event in self._events)
-        _note(answer, parse_event(self._first).data or b"")
+        if not (answer.reports and answer.reports[-1].model):
+            _note(answer, parse_event(self._first).data or b"")
         if not answer.reports:
             for event in map(parse_event, self._events):
                 _note_call(answer, event)
