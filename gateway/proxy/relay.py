@@ -112,15 +112,18 @@ class Relay:
         down.start(head.status, head.reason, headers, length=head.length, no_body=head.no_body)
 
     def on_data(self, parts: list[bytes]) -> None:
-        down = self._down
         if not parts:
-            down.flush_head()  # a stream's first event may be minutes away
+            self._down.flush_head()  # a stream's first event may be minutes away
             return
+        self._pass(parts)
+        if self.tap is not None:
+            self.tap(parts)
+
+    def _pass(self, parts: list[bytes]) -> None:
+        down = self._down
         last = parts[-1]
         self._last = last if len(last) >= 4 else self._last[-4:] + b"".join(parts)
         down.write(parts)
-        if self.tap is not None:
-            self.tap(parts)
         if down.congested and not self._paused and self._source is not None:
             self._paused = True
             self._source.pause_reading()
@@ -243,11 +246,9 @@ class AskedRelay(Relay):
         elif self._stripper is None or not parts:
             super().on_data(parts)
         else:
-            passing = self._stripper.feed(b"".join(parts))
+            passing = self._stripper.feed(parts[0] if len(parts) == 1 else b"".join(parts))
             if passing:
-                tap, self.tap = self.tap, None
-                super().on_data([passing])
-                self.tap = tap
+                self._pass([passing])
             else:
                 self._down.flush_head()
             if self.tap is not None:

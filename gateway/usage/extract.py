@@ -110,7 +110,9 @@ def _reports(top: _Top | None, rule: Rule) -> Iterator[Report]:
     if top is None:
         return
     model, tier, object_id = _text(top.model), _text(top.service_tier).lower(), _text(top.id)
-    quantities = next(filter(None, (quantities_of(_at(top, path)) for path in rule.usage)), None)
+    quantities = None
+    for path in rule.usage:
+        quantities = quantities or quantities_of(_at(top, path))
     if quantities is not None:
         yield Report(
             quantities, rule.category or "", model, tier, object_id, _text(top.size), _text(top.quality),
@@ -149,6 +151,8 @@ def _items(top: _Top) -> list[_Item]:
 
 def _at(top: _Top, path: str) -> Any:
     """The value at a path, None if there is none."""
+    if path == "usage":  # nearly always
+        return top.usage
     first, *rest = path.split(".")
     value: Any = getattr(top, first, None)
     if isinstance(value, msgspec.Raw):

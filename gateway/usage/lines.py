@@ -68,6 +68,9 @@ def lines_of(attempt: Attempt, asked: Asked, answer: Answer, densities: Densitie
 
 def newest(reports: Iterable[Report]) -> list[Report]:
     """Each of those that count beside others, and the last of each category of those that do not."""
+    reports = list(reports)
+    if len(reports) <= 1:
+        return reports
     last: dict[tuple[str, str], Report] = {}
     for number, report in enumerate(reports):
         last[(report.category, str(number) if report.each else report.object_id if report.category else "")] = report
