@@ -75,7 +75,7 @@ class EventReader:
     def _feed_plain(self, data: bytes) -> list[bytes]:
         """The same where all line ends are LF, as most upstreams write them."""
         rest = self._rest
-        events = []
+        events: list[bytes] = []
         if rest:
             rest += data
             end = rest.find(_PLAIN_END, self._looked_at) + 2
@@ -99,9 +99,9 @@ class EventReader:
         return events
 
     @property
-    def held(self) -> int:
-        """Bytes of an event that has not ended."""
-        return len(self._rest)
+    def busy(self) -> bool:
+        """Whether what comes next may belong to an event that has come in part."""
+        return bool(self._rest) or self._after_cr
 
     def take_rest(self) -> bytes:
         """What came after the last event's end, for when the stream has ended."""
