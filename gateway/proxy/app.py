@@ -91,9 +91,9 @@ class Worker:
         self._websockets = WebSockets(timeouts, settings.bodies, self.exchanges, clock, query_with_model)
         control = control_attempts(settings)
         self._pools = [d.pool for d in self._destinations.values()] + [a.destination.pool for a in control]
-        book = make_book(settings.prices)
-        counters = UsageCounters(settings, book, metrics)
-        self._meter = Meter(load_operations(), book, counters, self._deliver, log)
+        self._book = make_book(settings.prices)
+        counters = UsageCounters(settings, self._book, metrics)
+        self._meter = Meter(load_operations(), self._book, counters, self._deliver, log)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(
@@ -122,7 +122,7 @@ class Worker:
             clock,
             self._loop,
             Identify(self.keys),
-            Permitted(settings, metrics),
+            Permitted(settings, metrics, self._book.refuses),
             Intake(settings.bodies, self.budget),
             Ownership(),
             Admission(),
