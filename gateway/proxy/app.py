@@ -139,6 +139,7 @@ class Worker:
         for listening in sockets:
             self._servers.append(await self._loop.create_server(self.server, sock=listening, backlog=_BACKLOG))
         self._tasks.spawn(self._sweep(), "sweep")
+        self._tasks.spawn(self._meter.load_tokenizers(), "load tokenizers")
 
     @property
     def in_flight(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.usage.estimate import text_of_answer
+from gateway.usage.estimate import size_of, texts_of_answer
 from gateway.usage.extract import Report, of_body, of_event
 from gateway.usage.lines import Answer
 from gateway.usage.rules import ANY, TOOL_EVENTS, Rule
@@ -93,7 +93,8 @@ class JsonTap:
             return answer
         answer.reports = of_body(body, self._rules)
         if texts or not answer.reports:
-            answer.text_bytes = text_of_answer(body)
+            answer.texts = texts_of_answer(body)
+            answer.text_bytes = size_of(answer.texts)
         if not (answer.reports and answer.reports[0].model):
             _note(answer, body)
         return answer
@@ -133,7 +134,8 @@ class EventTap:
         rest = self._carry if self._reader is None else self._reader.take_rest()
         if texts or not answer.reports:
             events = [*_cut(self._whole), rest]
-            answer.text_bytes += sum(_text(event, rules) for event in events)
+            answer.texts = [text for event in events for text in _texts(event, rules)]
+            answer.text_bytes += size_of(answer.texts)
             if not answer.reports:
                 for event in map(parse_event, events):
                     _note_call(answer, event)
@@ -151,7 +153,7 @@ class EventTap:
         if data and not self._lost:
             if self._whole:  # an early part: its texts are measured in a sample
                 sample = _cut(self._whole)[::_SAMPLE]
-                self._answer.text_bytes += _SAMPLE * sum(_text(event, self._rules) for event in sample)
+                self._answer.text_bytes += _SAMPLE * sum(size_of(_texts(event, self._rules)) for event in sample)
             self._answer.began = True
             if self._reader is None and b"\r" not in data:
                 self._look_at_plain(self._carry + data)
@@ -319,12 +321,12 @@ def _says_failed(event: Event) -> bool:
     return b'"error"' in (event.data or b"") and isinstance(getattr(_facts(event.data or b""), "error", None), dict)
 
 
-def _text(event: bytes, rules: Rules) -> int:
-    """Bytes of text that an event adds to the answer."""
+def _texts(event: bytes, rules: Rules) -> list[str]:
+    """The texts that an event adds to the answer."""
     parsed = parse_event(event)
     if parsed.data is None or not is_delta(parsed.name, rules):
-        return 0
-    return text_of_answer(parsed.data)
+        return []
+    return texts_of_answer(parsed.data)
 
 
 def is_delta(name: str, rules: Iterable[Rule]) -> bool:

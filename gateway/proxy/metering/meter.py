@@ -14,6 +14,7 @@ from gateway.proxy.metering.counters import UsageCounters
 from gateway.telemetry.logging import Logger
 from gateway.usage.asked import NOTHING
 from gateway.usage.estimate import Densities
+from gateway.usage.exact import Tokenizers
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
 from gateway.usage.lines import Answer, Attempt, lines_of
@@ -50,11 +51,17 @@ class Meter:
         self._counters = counters
         self._deliver = deliver
         self._log = log
-        self._densities = Densities()
+        self._tokenizers = Tokenizers()
+        self._densities = Densities(self._tokenizers.tokens)
         self._plans = plans(operations)
         self._unknown = Plan("", None, UNKNOWN, UNKNOWN_RULES)
         self._unpriced: set[str] = set()
         self._reported = 0
+
+    async def load_tokenizers(self) -> None:
+        """Makes estimates of text exact where the optional tokenizers are there. May take a while; raises nothing."""
+        trouble = await self._tokenizers.load()
+        self._log.info("tokens_are_estimated_by_bytes" if trouble else "tokens_are_counted", reason=trouble)
 
     def begin(
         self, principal: Principal, operation: Operation | None, seen: Observation, request: Request
