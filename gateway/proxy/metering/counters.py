@@ -43,7 +43,7 @@ class _Sum:
 
     def __init__(self) -> None:
         self.nano_usd = self.number = self.requests = 0
-        self.quantities = _NO_QUANTITIES
+        self.quantities = (0,) * len(Quantities.__struct_fields__)
 
     def add(self, line: UsageLine, *, request: bool) -> None:
         self.number += 1
@@ -53,7 +53,6 @@ class _Sum:
 
 
 _values = msgspec.structs.astuple
-_NO_QUANTITIES = _values(Quantities())
 _Key = tuple[str | None, str, str, str, bool, str, str]
 
 
