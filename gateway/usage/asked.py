@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.usage.audio import duration_ms
-from gateway.usage.estimate import size_of, texts_of_request
+from gateway.usage.estimate import texts_of_request
 from gateway.usage.kinds import Basis
 from gateway.values import FormFacts
 
@@ -22,7 +22,8 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 class Asked(msgspec.Struct, frozen=True):
     """text_bytes: of the texts in the request; texts: they themselves, of bodies that are not large; messages: how many
-    they stand in. number: of answers or pictures. characters: to be spoken. duration_ms: of audio that came, or of
+    they stand in. plain: they are all that a model reads for it, as far as can be told: no tools, and nothing that is
+    stored upstream. number: of answers or pictures. characters: to be spoken. duration_ms: of audio that came, or of
     video to be made.
     """
 
@@ -34,6 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     quality: str = ""
     characters: int = 0
     duration_ms: int = 0
+    plain: bool = False
 
 
 NOTHING = Asked()
@@ -45,20 +47,32 @@ class _Body(msgspec.Struct):
     quality: Any = None
     input: Any = None
     seconds: Any = None
+    tools: Any = None
+    functions: Any = None
+    response_format: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
 
 
 def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
-    """What a JSON body asks for; what it does not say is as by default. Nothing is raised."""
+    """What a JSON body asks for; what it does not say is as by default. Nothing is raised.
+
+    Answers wait for this, so a large one is not decoded where its text is all that matters.
+    """
+    large = len(body) > _LARGE
+    if large and basis in {"text", "input"}:
+        return Asked(rough_text_bytes(body))
     try:
         said = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Asked(text_bytes=len(body))
-    texts, messages = texts_of_request(body) if len(body) <= _LARGE else ([], 0)
+    texts, messages, size = ([], 0, rough_text_bytes(body)) if large else texts_of_request(body)
+    more = said.tools or said.functions or said.response_format or said.previous_response_id or said.conversation
     return Asked(
-        size_of(texts) if len(body) <= _LARGE else rough_text_bytes(body),
+        size,
         tuple(texts),
         messages,
         _number(said.n),
@@ -66,6 +80,7 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         _text(said.quality),
         len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
         _video_ms(said.seconds) if basis == "video" else 0,
+        plain=not (large or more),
     )
 
 

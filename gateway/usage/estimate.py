@@ -24,11 +24,16 @@ _NEWEST = 0.05  # how much the newest call moves a model's typical output
 _TEXTS = frozenset({
     "content", "text", "input", "prompt", "instructions", "arguments", "output", "refusal", "reasoning_content",
     "summary", "delta", "transcript", "suffix", "description", "name", "partial_json", "reasoning", "thinking",
+    "value",  # of messages in threads
 })  # fmt: skip
+# Members whose whole JSON a model reads in some form.
+_SCHEMAS = frozenset({"tools", "functions", "response_format"})
+_NOT_READ = frozenset({"name", "metadata", "user"}) | _SCHEMAS
 _DEEPEST = 64
 _PER_MESSAGE = 4  # tokens around each message of a chat (OpenAI's cookbook, "How to count tokens")
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 class _Seen(msgspec.Struct):
@@ -36,8 +41,15 @@ class _Seen(msgspec.Struct):
     tokens: float
 
 
+class _Typical(msgspec.Struct):
+    """Means over a model's calls, in tokens. thoughts: reasoning, which is a part of the output."""
+
+    output: float
+    thoughts: float
+
+
 class Densities:
-    """How many bytes a token has, by model and side. One per worker.
+    """How many bytes a token has, by model and side, and what cannot be seen of an answer. One per worker.
 
     exact: counts the tokens of texts, None where it cannot: see `exact.py`.
     """
@@ -45,7 +57,7 @@ class Densities:
     def __init__(self, exact: Exact | None = None) -> None:
         self._exact = exact
         self._seen: dict[tuple[str, Side], _Seen] = {}
-        self._outputs: dict[str, float] = {}
+        self._outputs: dict[str, _Typical] = {}
 
     def learn(self, model: str, side: Side, size: int, tokens: int) -> None:
         """A call reported so many tokens for texts of so many bytes."""
@@ -62,16 +74,26 @@ class Densities:
             seen.bytes /= 2
             seen.tokens /= 2
 
-    def learn_output(self, model: str, tokens: int) -> None:
-        """A call reported so many tokens of output."""
+    def learn_output(self, model: str, tokens: int, reasoning: int = 0) -> None:
+        """A call reported so many tokens of output, of which so many are reasoning."""
         known = self._outputs.get(model)
-        if known is None and len(self._outputs) >= _MODELS:
+        if known is not None:
+            known.output += (tokens - known.output) * _NEWEST
+            known.thoughts += (reasoning - known.thoughts) * _NEWEST
+            return
+        if len(self._outputs) >= _MODELS:
             del self._outputs[next(iter(self._outputs))]
-        self._outputs[model] = tokens if known is None else known + (tokens - known) * _NEWEST
+        self._outputs[model] = _Typical(tokens, reasoning)
 
     def typical_output(self, model: str) -> int:
         """How many tokens a call to this model puts out, about: for one whose answer nobody saw. At least one."""
-        return max(1, round(self._outputs.get(model, _UNSEEN_OUTPUT)))
+        known = self._outputs.get(model)
+        return max(1, round(known.output if known is not None else _UNSEEN_OUTPUT))
+
+    def typical_reasoning(self, model: str) -> int:
+        """How many tokens a call to this model thinks before it answers, about: streams do not show them."""
+        known = self._outputs.get(model)
+        return round(known.thoughts) if known is not None else 0
 
     def tokens(self, model: str, side: Side, size: int, texts: Sequence[str] = ()) -> int:
         """About how many tokens texts of so many bytes are; at least one.
@@ -90,20 +112,28 @@ class Densities:
         return max(1, round(size / density))
 
 
-def texts_of_request(body: bytes | bytearray | memoryview) -> tuple[list[str], int]:
-    """The texts in a JSON request, and how many messages they stand in. Nothing if it cannot be read."""
+def texts_of_request(body: bytes | bytearray | memoryview) -> tuple[list[str], int, int]:
+    """The texts in a JSON request, how many messages they stand in, and how many bytes a model reads of it in all: with
+    schemas, and prompts that are given as tokens. Nothing if it cannot be read.
+    """
     value = _plain(body)
     if not isinstance(value, dict):
-        return [], 0
+        return [], 0, 0
     messages = value.get("messages", value.get("input"))
     number = len(messages) if isinstance(messages, list) and messages and isinstance(messages[0], dict) else 0
-    return texts_in({name: inner for name, inner in value.items() if name not in {"name", "metadata", "user"}}), number
+    texts = texts_in({name: inner for name, inner in value.items() if name not in _NOT_READ})
+    size = size_of(texts) + sum(len(_encode(value[name])) for name in _SCHEMAS if value.get(name))
+    size += round(_TYPICAL * sum(_tokens(value.get(name)) for name in ("input", "prompt")))
+    return texts, number, size
 
 
-def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Bytes of the texts in a JSON request, and how many messages they stand in."""
-    texts, messages = texts_of_request(body)
-    return size_of(texts), messages
+def _tokens(value: Any) -> int:
+    """How many tokens a prompt has that is given as their numbers: a list, or several."""
+    if not isinstance(value, list) or not value:
+        return 0
+    if isinstance(value[0], int):
+        return len(value)
+    return sum(map(_tokens, value)) if isinstance(value[0], list) else 0
 
 
 def overhead_tokens(messages: int) -> int:
@@ -113,12 +143,10 @@ def overhead_tokens(messages: int) -> int:
 
 def texts_of_answer(data: bytes | bytearray | memoryview) -> list[str]:
     """The texts in an answer, or in one event of it."""
-    return texts_in(_plain(data))
-
-
-def text_of_answer(data: bytes | bytearray | memoryview) -> int:
-    """Bytes of the texts in an answer, or in one event of it."""
-    return size_of(texts_of_answer(data))
+    value = _plain(data)
+    if isinstance(value, dict) and isinstance(output := value.get("output"), list):
+        return texts_in(output)  # a response repeats its instructions and tools, which were input
+    return texts_in(value)
 
 
 def text_bytes(value: Any) -> int:

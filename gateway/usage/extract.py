@@ -46,6 +46,7 @@ class _Top(msgspec.Struct):
     quality: Any = None
     duration: Any = None
     error: Any = None
+    tools: Any = None
     output: msgspec.Raw = msgspec.Raw()
     response: msgspec.Raw = msgspec.Raw()
     turn: msgspec.Raw = msgspec.Raw()
@@ -120,7 +121,8 @@ def _reports(top: _Top | None, rule: Rule) -> Iterator[Report]:
         )  # fmt: skip
     for tool in rule.tools:
         for used, distinct in _used(top, tool):
-            yield Report(used, tool.category, model, tier, distinct or object_id, each=rule.several == "each")
+            maker = _maker(top, tool) or model
+            yield Report(used, tool.category, maker, tier, distinct or object_id, each=rule.several == "each")
 
 
 def _used(top: _Top, tool: Tool) -> Iterator[tuple[Quantities, str]]:
@@ -128,7 +130,8 @@ def _used(top: _Top, tool: Tool) -> Iterator[tuple[Quantities, str]]:
     if tool.usage:
         quantities = quantities_of(_at(top, tool.usage))
         if quantities is not None and (quantities.input_tokens or quantities.output_tokens):
-            yield quantities, ""
+            number = sum(item.type == tool.items for item in _items(top))
+            yield msgspec.structs.replace(quantities, **{tool.quantity: number}), ""
     elif tool.number:
         number = _count(_at(top, tool.number))
         if number:
@@ -140,6 +143,15 @@ def _used(top: _Top, tool: Tool) -> Iterator[tuple[Quantities, str]]:
                 yield Quantities(**{tool.quantity: 1}), value
         elif items:
             yield Quantities(**{tool.quantity: len(items)}), ""
+
+
+def _maker(top: _Top, tool: Tool) -> str:
+    """The model of a tool that has one of its own."""
+    declared = top.tools if tool.declared and isinstance(top.tools, list) else ()
+    for each in declared:
+        if isinstance(each, dict) and each.get("type") == tool.declared and _text(each.get("model")):
+            return _text(each["model"])
+    return tool.model
 
 
 def _items(top: _Top) -> list[_Item]:

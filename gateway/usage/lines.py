@@ -24,7 +24,8 @@ class Answer(msgspec.Struct):
     reports: what it said of its usage, several times perhaps. text_bytes: of its texts; texts: those that were at hand
     at its end. model, service_tier, object_id,
     state: as it said first. calls: tools that were seen at work. failed: it said itself that it failed. began: any of
-    it came. items: how many pictures.
+    it came; of one in one piece, all of it. ends_with_client: it said that it is not made any more once nobody waits
+    for it. items: how many pictures.
     """
 
     reports: list[Report] = []
@@ -37,6 +38,7 @@ class Answer(msgspec.Struct):
     calls: dict[str, int] = {}
     failed: bool = False
     began: bool = False
+    ends_with_client: bool = False
     items: int = 0
     duration_ms: int = 0
 
@@ -68,6 +70,11 @@ def lines_of(attempt: Attempt, asked: Asked, answer: Answer, densities: Densitie
     return (main, *_tools_seen(attempt, answer))
 
 
+def model_of(attempt: Attempt, answer: Answer) -> str:
+    """The name under which something is learned of a model: the one that is known even if no answer comes."""
+    return attempt.upstream_model or attempt.request_model or answer.model
+
+
 def newest(reports: Iterable[Report]) -> list[Report]:
     """Each of those that count beside others, and the last of each category of those that do not."""
     reports = list(reports)
@@ -91,7 +98,8 @@ def _reported(attempt: Attempt, asked: Asked, answer: Answer, report: Report) ->
         upstream=attempt.upstream,
         category=report.category or attempt.category,
         request_model=attempt.request_model,
-        upstream_model=attempt.upstream_model,
+        # A tool's own model is what it was asked for: if it has no price, it has not the price of the one that used it.
+        upstream_model=report.model if report.category == "images" else attempt.upstream_model,
         response_model=report.model or answer.model,
         service_tier=report.service_tier or answer.service_tier,
         batch=attempt.kind.batch,
@@ -119,7 +127,7 @@ def _completed(kind: Kind, asked: Asked, answer: Answer, said: Quantities) -> Qu
 
 
 def _estimated(attempt: Attempt, asked: Asked, answer: Answer, densities: Densities) -> UsageLine:
-    model = answer.model or attempt.upstream_model or attempt.request_model
+    model = model_of(attempt, answer)
     images = attempt.kind.basis == "images"
     return UsageLine(
         attempt=attempt.number,
@@ -142,10 +150,12 @@ def _estimated(attempt: Attempt, asked: Asked, answer: Answer, densities: Densit
 def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Densities) -> Quantities:
     match kind.basis:
         case "text":
-            written = _written(model, answer, densities) if answer.text_bytes else 0
+            read = _read(model, asked, densities)
             if not answer.began:  # nothing came, but it may have been written, and is billed then
-                written = asked.number * densities.typical_output(model)
-            return Quantities(input_tokens=_read(model, asked, densities), output_tokens=written)
+                return Quantities(input_tokens=read, output_tokens=asked.number * densities.typical_output(model))
+            thought = asked.number * densities.typical_reasoning(model)
+            written = _written(model, answer, densities) if answer.text_bytes else 0
+            return Quantities(input_tokens=read, output_tokens=written + thought, reasoning_tokens=thought)
         case "input":
             return Quantities(input_tokens=_read(model, asked, densities))
         case "speech":

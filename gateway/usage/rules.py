@@ -45,7 +45,8 @@ class Tool(msgspec.Struct, frozen=True):
     """Something besides tokens that an answer may have used, and that is a line of its own.
 
     number: path of a count. usage: path of a usage object. items: type of the members of `output` that are counted,
-    once for each value of `distinct` if that names a member. quantity: the member of Quantities that it becomes.
+    once for each value of `distinct` if that names a member; with `usage` they are counted beside it. quantity: the
+    member of Quantities that it becomes. declared: type of the member of `tools` whose `model` it was, else `model`.
     """
 
     category: str
@@ -54,12 +55,21 @@ class Tool(msgspec.Struct, frozen=True):
     usage: str = ""
     items: str = ""
     distinct: str = ""
+    declared: str = ""
+    model: str = ""
 
 
 # Responses: `tool_usage` beside `usage`, and items of `output`. A container is billed once however often it is used.
 RESPONSE_TOOLS = (
     Tool("web_search_calls", "web_searches", number="tool_usage.web_search.num_requests"),
-    Tool("images", usage="tool_usage.image_gen"),
+    Tool(
+        "images",
+        "images",
+        usage="tool_usage.image_gen",
+        items="image_generation_call",
+        declared="image_generation",
+        model="gpt-image-2.6-sunburst",  # the default (package: types/responses/tool.py)
+    ),
     Tool("file_search_calls", "file_searches", items="file_search_call"),
     Tool("code_interpreter_sessions", "sessions", items="code_interpreter_call", distinct="container_id"),
 )
@@ -148,6 +158,7 @@ RULES = (
         "reference: The transcription object (JSON), (Verbose JSON); transcript.text.done",
         body=ANY,
         events=MappingProxyType({"transcript.text.done": ANY}),
+        deltas=("transcript.text.delta",),
     ),
     Rule(
         ("createRun", "createThreadAndRun", "submitToolOuputsToRun"),

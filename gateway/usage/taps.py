@@ -6,6 +6,7 @@ cannot read tells nothing, and then usage is estimated.
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -50,6 +51,7 @@ class _Facts(msgspec.Struct):
     model: Any = None
     service_tier: Any = None
     status: Any = None
+    background: Any = None
     error: Any = None
     duration: Any = None
     data: msgspec.Raw = msgspec.Raw()
@@ -85,8 +87,9 @@ class JsonTap:
 
     def end(self, texts: bool, /) -> Answer:
         body = b"".join(self._parts)
-        answer = Answer(began=bool(body))
+        answer = Answer()
         if self._head:
+            answer.began = body.rstrip().endswith(b"}")
             answer.reports = _of_tail(body, self._rules)
             _note_names(answer, self._head)
             answer.text_bytes = len(body)
@@ -96,7 +99,7 @@ class JsonTap:
             answer.texts = texts_of_answer(body)
             answer.text_bytes = size_of(answer.texts)
         if not (answer.reports and answer.reports[0].model):
-            _note(answer, body)
+            answer.began = _note(answer, body)  # one that was cut says nothing of how long it was
         return answer
 
 
@@ -268,25 +271,25 @@ def _of_tail(tail: bytes, rules: Rules) -> list[Report]:
     return []
 
 
-def _note(answer: Answer, data: bytes) -> None:
-    """Notes what an answer, or the first event of one, says of itself."""
+def _note(answer: Answer, data: bytes) -> bool:
+    """Notes what an answer, or the first event of one, says of itself. False: it cannot be read."""
     facts = _facts(data)
     if facts is None:
-        return
+        return False
     if facts.response:
         facts = _facts(facts.response) or facts
     answer.model = _str(facts.model)
     answer.service_tier = _str(facts.service_tier).lower()
     answer.object_id = _str(facts.id)
     answer.state = _str(facts.status)
+    answer.ends_with_client = facts.background is False
     answer.failed = answer.failed or isinstance(facts.error, dict)
     if isinstance(facts.duration, int | float) and 0 < facts.duration < 1e7:
         answer.duration_ms = round(facts.duration * 1000)
     if facts.data:
-        try:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             answer.items = len(_decode_list(facts.data))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return
+    return True
 
 
 def _note_names(answer: Answer, head: bytes) -> None:
@@ -309,14 +312,22 @@ def _str(value: Any) -> str:
     return value[:200] if isinstance(value, str) else ""
 
 
+def _kind(event: Event) -> str:
+    """An event's type: not all streams whose events have one have names, too."""
+    if event.name or event.data is None:
+        return event.name
+    facts = _facts(event.data)
+    return _str(facts.type) if facts is not None else ""
+
+
 def _note_call(answer: Answer, event: Event) -> None:
-    category = TOOL_EVENTS.get(event.name)
+    category = TOOL_EVENTS.get(_kind(event))
     if category is not None:
         answer.calls[category] = answer.calls.get(category, 0) + 1
 
 
 def _says_failed(event: Event) -> bool:
-    if event.name in {"error", "response.failed", "thread.run.failed"}:
+    if _kind(event) in {"error", "response.failed", "thread.run.failed"}:
         return True
     return b'"error"' in (event.data or b"") and isinstance(getattr(_facts(event.data or b""), "error", None), dict)
 
@@ -324,7 +335,7 @@ def _says_failed(event: Event) -> bool:
 def _texts(event: bytes, rules: Rules) -> list[str]:
     """The texts that an event adds to the answer."""
     parsed = parse_event(event)
-    if parsed.data is None or not is_delta(parsed.name, rules):
+    if parsed.data is None or not is_delta(_kind(parsed), rules):
         return []
     return texts_of_answer(parsed.data)
 

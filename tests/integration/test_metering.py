@@ -88,8 +88,8 @@ async def test_a_stream_is_asked_for_its_usage_and_the_client_sees_none_of_it() 
         assert (line.source, line.quantities.input_tokens, line.quantities.output_tokens) == ("reported", 11, 5)
         (guess,) = plain.events[0].lines
         assert (guess.source, guess.response_model) == ("estimated", "gpt-5-mini-2025-08-07")
-        assert guess.quantities.input_tokens > 0
-        assert guess.quantities.output_tokens > 0
+        assert guess.quantities.input_tokens == round(len("Say something short.") / 4.5) + 4
+        assert guess.quantities.output_tokens == round(len("Something short.") / 4.5)
 
 
 async def test_a_client_that_asks_sees_all() -> None:
@@ -164,6 +164,52 @@ async def test_a_cut_stream_is_estimated() -> None:
         await client.ended.wait()
         await until(lambda: gw.events)
         assert (gw.events[0].ended, gw.events[0].lines[0].source) == ("cut", "estimated")
+
+
+async def test_an_answer_that_is_cut_is_taken_for_a_usual_one() -> None:
+    """It was written to its end, and is billed; how long it was nobody knows."""
+
+    async def script(exchange: Exchange) -> None:
+        body = await exchange.whole()
+        exchange.send(answer(ANSWER) if b"whole" in body else answer(ANSWER)[:-20])
+        if b"whole" not in body:
+            exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        for expected in (100, 5):
+            gw.events.clear()
+            client = await gw.connect()
+            client.send(request("POST", CHAT, ASKED))
+            await client.ended.wait()
+            await until(lambda: gw.events)
+            (line,) = gw.events[0].lines
+            assert (line.source, line.quantities.output_tokens) == ("estimated", expected)
+            await gw.ask(CHAT, ASKED[:-1] + b', "user": "whole"}')
+
+
+async def test_thoughts_that_a_stream_does_not_show_are_as_in_other_calls() -> None:
+    """What is learned of a model is of its own tokens and not of its tools."""
+    used = {"input_tokens": 9, "output_tokens": 705, "output_tokens_details": {"reasoning_tokens": 640}}
+    search = {"type": "web_search_call", "status": "completed"}
+    whole = {"id": "r", "model": "o4-mini-2025-04-16", "usage": used, "output": [search]}
+    whole["tool_usage"] = {"web_search": {"num_requests": 1}}
+    seen = {"type": "response.output_text.delta", "delta": "Something short."}
+
+    async def script(exchange: Exchange) -> None:
+        if b"stream" in await exchange.whole():
+            exchange.send(SSE_HEAD + chunk(b"data: %b\n\n" % json.dumps(seen).encode()))
+            exchange.wire.close()
+        else:
+            exchange.send(answer(json.dumps(whole).encode()))
+
+    async with upstream(script) as up, gateway(up) as gw:
+        await gw.ask("/v1/responses", b'{"model":"o4-mini","input":"Hi"}')
+        client = await gw.connect()
+        client.send(request("POST", "/v1/responses", b'{"model":"o4-mini","input":"Hi","stream":true}'))
+        await client.ended.wait()
+        await until(lambda: len(gw.events) == 2)
+        used_now = gw.events[1].lines[0].quantities
+        assert (used_now.output_tokens, used_now.reasoning_tokens) == (640 + 4, 640)
 
 
 async def test_compressed_answers_are_read_from_a_copy() -> None:

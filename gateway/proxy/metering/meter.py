@@ -13,11 +13,11 @@ from gateway.proxy.metering.call import CallMeter, Request
 from gateway.proxy.metering.counters import UsageCounters
 from gateway.telemetry.logging import Logger
 from gateway.usage.asked import NOTHING
-from gateway.usage.estimate import Densities
+from gateway.usage.estimate import Densities, overhead_tokens
 from gateway.usage.exact import Tokenizers
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
-from gateway.usage.lines import Answer, Attempt, lines_of
+from gateway.usage.lines import Answer, Attempt, lines_of, model_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.values import Cost, Principal, UsageEvent, UsageLine
 
@@ -82,7 +82,7 @@ class Meter:
         lines: tuple[UsageLine, ...] = ()
         pending = ""
         if sent:
-            lines, pending = self._lines(call, complete=ended == "complete")
+            lines, pending = self._lines(call)
             if plan is self._unknown and not lines:
                 return
         self._hand_over(
@@ -104,7 +104,7 @@ class Meter:
             )
         )
 
-    def _lines(self, call: CallMeter, *, complete: bool) -> tuple[tuple[UsageLine, ...], str]:
+    def _lines(self, call: CallMeter) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
         learning = plan.kind.basis == "text" and (self._reported < _LEARN_FIRST or self._reported % _LEARN_EVERY == 0)
@@ -119,26 +119,30 @@ class Meter:
         )
         if answer.reports:
             self._reported += 1
-            if learning:
-                self._learn(call, attempt, answer)
+            if plan.kind.basis == "text":
+                self._learn(call, attempt, answer, texts=learning)
         elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
             return (), ""
         pending = ""
-        if plan.kind.deferred and not answer.reports and complete and _unfinished(plan.kind, answer):
+        if plan.kind.deferred and not answer.reports and _unfinished(plan.kind, answer):
             pending = answer.object_id
         if plan.kind.basis == "later" and not answer.reports:
             return (), pending
         asked = NOTHING if answer.reports and plan.kind.basis in _TOLD else call.asked()
         return lines_of(attempt, asked, answer, self._densities), pending
 
-    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer) -> None:
-        """A call that reported what it used shows how long this model's tokens are."""
-        asked, used = call.asked(), answer.reports[-1].quantities
-        model = answer.model or attempt.upstream_model or attempt.request_model
-        self._densities.learn_output(model, used.output_tokens)
-        self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
+    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer, *, texts: bool) -> None:
+        """A call that reported what it used shows what this model puts out, and how long its tokens are."""
+        own = [report for report in answer.reports if not report.category]  # the others are of tools
+        if not own:
+            return
+        used, model, densities = own[-1].quantities, model_of(attempt, answer), self._densities
+        densities.learn_output(model, used.output_tokens, used.reasoning_tokens)
+        if not texts or not (asked := call.asked()).plain:
+            return
+        densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
         if not (used.input_image_tokens or used.input_audio_tokens):
-            self._densities.learn(model, "input", asked.text_bytes, used.input_tokens)
+            densities.learn(model, "input", asked.text_bytes, used.input_tokens - overhead_tokens(asked.messages))
 
     def flush(self) -> None:
         """Carries over what was counted to the metrics."""
@@ -176,5 +180,9 @@ def plans(operations: Iterable[Operation]) -> Mapping[str, Plan]:
 
 
 def _unfinished(kind: Kind, answer: Answer) -> bool:
-    """Whether the answer is of an object that goes on after it."""
-    return bool(answer.object_id) and (answer.state in _UNFINISHED or kind.basis == "later")
+    """Whether the answer is of an object that goes on after it, also if its client has not waited for it."""
+    return (
+        bool(answer.object_id)
+        and not answer.ends_with_client
+        and (answer.state in _UNFINISHED or kind.basis == "later")
+    )

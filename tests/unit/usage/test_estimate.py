@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.simulator.tokens import count
-from gateway.usage.estimate import Densities, text_bytes, text_of_answer, text_of_request
+from gateway.usage.estimate import Densities, size_of, text_bytes, texts_of_answer, texts_of_request
 
 PROSE = """The gateway keeps what it owes to its clients: an answer, in the order in which it was asked for, and an account
 of what it cost. When a reader stops in the middle of a sentence, whatever was already written has been paid for by
@@ -37,6 +37,16 @@ def test_one_odd_call_does_not_spoil_it() -> None:
     assert densities.tokens("m", "input", 4500) == pytest.approx(1000, rel=0.01)
 
 
+def test_what_is_not_seen_is_as_in_other_calls() -> None:
+    densities = Densities()
+    assert (densities.typical_output("m"), densities.typical_reasoning("m")) == (100, 0)
+    for _ in range(100):
+        densities.learn_output("m", 500, 320)
+    assert (densities.typical_output("m"), densities.typical_reasoning("m")) == (500, 320)
+    densities.learn_output("m", 0, 0)
+    assert (densities.typical_output("m"), densities.typical_reasoning("m")) == (475, 304)
+
+
 def test_never_zero() -> None:
     assert Densities().tokens("m", "output", 0) == 1
     assert Densities().tokens("m", "output", 1) == 1
@@ -47,6 +57,15 @@ def test_memory_of_models_is_bounded() -> None:
     for number in range(5000):
         densities.learn(f"m{number}", "input", 450, 100)
     assert len(densities._seen) == 1024
+
+
+def text_of_request(body: bytes) -> tuple[int, int]:
+    _, messages, size = texts_of_request(body)
+    return size, messages
+
+
+def text_of_answer(body: bytes) -> int:
+    return size_of(texts_of_answer(body))
 
 
 def test_texts_of_requests() -> None:
@@ -72,6 +91,8 @@ def test_texts_of_answers() -> None:
     assert text_of_answer(json.dumps(call).encode()) == 8
     assert text_of_answer(b'{"type":"response.output_text.delta","delta":"abc","item_id":"m"}') == 3
     assert text_of_answer(b'{"choices":[{"text":"ab"}]}') == 2
+    response = {"instructions": "Be brief.", "output": [{"type": "message", "content": [{"text": "abc"}]}]}
+    assert text_of_answer(json.dumps(response).encode()) == 3
 
 
 def test_depth_is_bounded() -> None:
