@@ -49,8 +49,10 @@ class Pipeline(msgspec.Struct, frozen=True):
             principal = await self.identify.ask(request, key, seen)
         operation = self.permitted.operation(request, seen)
         if request.websocket:
-            attempts = self.router.route(self.websockets.model(request, operation))
-            return await self.websockets.serve(visit, attempts, key)
+            model = self.websockets.model(request, operation)
+            seen.model = model or ""
+            meter = self.meter.begin_socket(principal, operation, seen)
+            return await self.websockets.serve(visit, self.router.route(model), key, meter)
         taken = self.intake.at_once(request, operation, visit.payload)
         if taken is None:
             taken = await self._take(visit, operation, key)
