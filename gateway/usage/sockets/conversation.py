@@ -15,6 +15,7 @@ from gateway.usage.sockets.turns import SOUND_BYTES_PER_S, ms_of
 
 _ITEMS = 1024  # that are remembered one by one; of older ones only the sum is known
 _G711_BYTES_PER_S = 8_000
+_LONGEST_MS = 24 * 3_600_000
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ class Conversation:
         """The server has found where somebody speaks."""
         at_ms = message.audio_start_ms if began else message.audio_end_ms
         item_id = short(message.item_id)
-        if isinstance(at_ms, int):
+        if isinstance(at_ms, int) and 0 <= at_ms < _LONGEST_MS:
             first, _ = self._speech.get(item_id, (at_ms, 0))
             if len(self._speech) >= _ITEMS:
                 self._speech.clear()
