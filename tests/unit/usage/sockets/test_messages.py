@@ -96,9 +96,9 @@ def test_no_bytes_raise(operation: str) -> None:
     ]:
         assert [*session.up(message), *session.down(message)] == []
     for _ in range(2000):
-        message = bytearray(chosen.choice(whole))
-        message[chosen.randrange(len(message))] = chosen.randrange(256)
-        cut = chosen.randrange(len(message))
-        list(session.down(bytes(message)))
-        list(session.up(bytes(message[:cut])))
+        broken = bytearray(chosen.choice(whole))
+        broken[chosen.randrange(len(broken))] = chosen.randrange(256)
+        cut = chosen.randrange(len(broken))
+        list(session.down(bytes(broken)))
+        list(session.up(bytes(broken[:cut])))
     list(session.end())
