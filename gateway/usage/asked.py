@@ -22,7 +22,8 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 class Asked(msgspec.Struct, frozen=True):
     """text_bytes: of the texts in the request; messages: how many they stand in. number: of answers or pictures.
-    characters: to be spoken. duration_ms: of audio that came, or of video to be made.
+    characters: to be spoken. duration_ms: of audio that came, or of video to be made. tokens: of what the upstream has
+    already and is to read again, as far as that is known.
     """
 
     text_bytes: int = 0
@@ -32,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
     quality: str = ""
     characters: int = 0
     duration_ms: int = 0
+    tokens: int = 0
 
 
 NOTHING = Asked()

@@ -194,7 +194,7 @@ def _talked(model: str, asked: Asked, answer: Answer, densities: Densities) -> Q
 
 
 def _read(model: str, asked: Asked, densities: Densities) -> int:
-    return densities.tokens(model, "input", asked.text_bytes) + overhead_tokens(asked.messages)
+    return densities.tokens(model, "input", asked.text_bytes) + overhead_tokens(asked.messages) + asked.tokens
 
 
 def _tools_seen(attempt: Attempt, answer: Answer) -> Iterable[UsageLine]:

@@ -15,6 +15,7 @@ from gateway.proxy.metering.call import CallMeter, Request
 from gateway.proxy.metering.counters import UsageCounters
 from gateway.proxy.metering.socket import SocketMeter
 from gateway.telemetry.logging import Logger
+from gateway.usage.asked import NOTHING, Asked
 from gateway.usage.estimate import Densities
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
@@ -120,6 +121,8 @@ class Meter:
                 upstream_model="" if done.apart else seen.upstream_model,
             )
             lines = lines_of(attempt, done.asked, done.answer, self._densities)
+            if done.kind.basis == "text" and len(done.answer.reports) == 1:
+                self._learn(attempt, NOTHING, done.answer)  # what it was asked has not been measured
         self._hand_over(
             socket,
             f"{seen.request_id}/{socket.number}",
@@ -147,7 +150,7 @@ class Meter:
         if answer.reports:
             self._reported += 1
             if learning:
-                self._learn(call, attempt, answer)
+                self._learn(attempt, call.asked(), answer)
         elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
             return (), ""
         pending = ""
@@ -157,9 +160,9 @@ class Meter:
             return (), pending
         return lines_of(attempt, call.asked(), answer, self._densities), pending
 
-    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer) -> None:
+    def _learn(self, attempt: Attempt, asked: Asked, answer: Answer) -> None:
         """A call that reported what it used shows how long this model's tokens are."""
-        asked, used = call.asked(), answer.reports[-1].quantities
+        used = answer.reports[-1].quantities
         model = answer.model or attempt.upstream_model or attempt.request_model
         self._densities.learn_output(model, used.output_tokens)
         self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)

@@ -31,6 +31,7 @@ class Message(msgspec.Struct):
     model: Any = None
     user: Any = None
     safety_identifier: Any = None
+    previous_response_id: Any = None
     status: Any = None
     audio_start_ms: Any = None
     audio_end_ms: Any = None

@@ -1,5 +1,7 @@
 """Responses over a socket: several one after another, and several at a time in lanes.
 
+A response that goes on from an earlier one of the same socket reads again what that one read and wrote.
+
 A lane is a `stream_id`; a lane's requests are worked off in their order (package: types/responses/
 responses_client_event.py). On a live socket, a lane is a delegation. Deltas name their lane at most, ends the response.
 """
@@ -10,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.usage.extract import of_event
+from gateway.usage.extract import Report, of_event
 from gateway.usage.kinds import Kind
 from gateway.usage.rules import RESPONSE_EVENTS, Rule
 from gateway.usage.sockets.messages import Message, read, short
@@ -39,6 +41,7 @@ class Lanes:
         self._waiting: deque[tuple[str, Turn]] = deque()  # asked for, and not begun
         self._open: dict[str, tuple[str, Turn]] = {}  # by response id
         self._newest: dict[str, Turn] = {}  # of each lane
+        self._known: dict[str, int] = {}  # tokens in and out of responses that have reported, by response id
 
     def ask(self, lane: str, message: Message, data: bytes) -> None:
         """A response has been asked for."""
@@ -47,6 +50,7 @@ class Lanes:
         turn = self._turn()
         turn.model = short(message.model)
         turn.end_user = short(message.safety_identifier) or short(message.user)
+        turn.context_tokens = self._known.get(short(message.previous_response_id), 0)
         turn.hold(data)
         self._waiting.append((lane, turn))
 
@@ -106,7 +110,16 @@ class Lanes:
         _name(turn, response)
         turn.answer.began = True
         turn.answer.failed = kind == "response.failed"
-        return (turn.finished(of_event("", data, self._rules), apart=self._apart),)
+        reports = of_event("", data, self._rules)
+        self._remember(turn.answer.object_id, reports)
+        return (turn.finished(reports, apart=self._apart),)
+
+    def _remember(self, response_id: str, reports: list[Report]) -> None:
+        if len(self._known) >= MOST:
+            del self._known[next(iter(self._known))]
+        if response_id and reports and not reports[0].category:
+            used = reports[0].quantities
+            self._known[response_id] = used.input_tokens + used.output_tokens - used.reasoning_tokens
 
     def _error(self, lane: str, message: Message) -> Iterable[Finished]:
         """A request was refused; or else something under way has failed, if it does not go on after all."""

@@ -15,7 +15,7 @@ from gateway.usage.sockets.messages import Message, size
 MOST = 256  # under way on one socket at a time; of more, only what they report counts
 SOUND_BYTES_PER_S = 48_000  # of OpenAI's default: 24 kHz, 16 bits, mono
 
-_HELD = 16 * 1024  # bytes of a request that are kept until it is known whether anybody needs them
+_HELD = 4 * 1024  # bytes of a request that are kept until it is known whether anybody needs them
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +52,10 @@ class Session(Protocol):
 
 
 class Turn:
-    """One response under way. Sizes are bytes; the sound's are decoded."""
+    """One response under way. Sizes are bytes; the sound's are decoded. context_tokens: what it goes on from."""
 
     __slots__ = (
-        "answer", "asked", "begun_at", "body", "category", "end_user", "kind", "model", "sound_bytes",
+        "answer", "asked", "begun_at", "body", "category", "context_tokens", "end_user", "kind", "model", "sound_bytes",
     )  # fmt: skip
 
     def __init__(self, begun_at: float, kind: Kind, category: str) -> None:
@@ -65,7 +65,7 @@ class Turn:
         self.model = self.end_user = ""
         self.asked = NOTHING
         self.body = b""
-        self.sound_bytes = 0
+        self.sound_bytes = self.context_tokens = 0
         self.answer = Answer(reports=[], calls={})
 
     def hold(self, body: bytes) -> None:
@@ -102,6 +102,8 @@ class Turn:
         asked = self.asked
         if self.body and not reports:
             asked = of_json(self.body, self.kind.basis)
+        if self.context_tokens:
+            asked = msgspec.structs.replace(asked, tokens=self.context_tokens)
         return Finished(
             begun_at=self.begun_at,
             kind=self.kind,

@@ -169,6 +169,16 @@ def test_what_is_beyond_the_bound_counts_if_it_reports(meter: Meter) -> None:
     assert len(meter.found) == 1000
 
 
+def test_what_it_goes_on_from_is_read_again(meter: Meter) -> None:
+    meter.up("response.create", model="m", input="Hello")
+    meter.down("response.created", response=response(1))
+    meter.down("response.completed", response=response(1, "completed", USAGE))
+    meter.up("response.create", model="m", input="x" * 45, previous_response_id="resp_1")
+    meter.down("response.created", response=response(2))
+    meter.end()
+    assert meter.used().input_tokens == 10 + 40 + 15
+
+
 def test_large_requests_are_not_kept(meter: Meter) -> None:
     meter.up("response.create", model="m", input="x" * 450_000)
     meter.end()
