@@ -184,3 +184,26 @@ async def test_what_is_free_yields_nothing() -> None:
         await gw.ask("/v1/chat/completions/chatcmpl-1")
         await asyncio.sleep(0)
         assert gw.events == []
+
+
+async def test_what_a_tool_used_is_not_taken_for_a_short_answer() -> None:
+    """Estimates of answers that nobody saw follow those that were seen, and not their tools' lines."""
+    usage = {"input_tokens": 10, "output_tokens": 700, "total_tokens": 710}
+    whole = {"id": "resp_1", "model": "gpt-5-mini", "status": "completed", "output": [], "usage": usage}
+    searched = json.dumps(whole | {"tool_usage": {"web_search": {"num_requests": 2}}}).encode()
+    asked = json.dumps({"model": "gpt-5-mini", "input": "Say something."}).encode()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        if len(up.requests) == 1:
+            exchange.send(answer(body=searched))
+        else:
+            exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        await gw.ask("/v1/responses", asked)
+        assert [line.category for line in gw.events[0].lines] == ["completions", "web_search_calls"]
+        client = await gw.connect()
+        client.send(request("POST", "/v1/responses", asked))
+        await client.response()
+        assert gw.events[1].lines[0].quantities.output_tokens == 700

@@ -121,7 +121,7 @@ class Meter:
                 upstream_model="" if done.apart else seen.upstream_model,
             )
             lines = lines_of(attempt, done.asked, done.answer, self._densities)
-            if done.kind.basis == "text" and len(done.answer.reports) == 1:
+            if done.kind.basis == "text":
                 self._learn(attempt, NOTHING, done.answer)  # what it was asked has not been measured
         self._hand_over(
             socket,
@@ -162,7 +162,10 @@ class Meter:
 
     def _learn(self, attempt: Attempt, asked: Asked, answer: Answer) -> None:
         """A call that reported what it used shows how long this model's tokens are."""
-        used = answer.reports[-1].quantities
+        own = [report.quantities for report in answer.reports if not report.category]  # and not its tools'
+        if not own:
+            return
+        used = own[-1]
         model = answer.model or attempt.upstream_model or attempt.request_model
         self._densities.learn_output(model, used.output_tokens)
         self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
