@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 class Asked(msgspec.Struct, frozen=True):
     """text_bytes: of the texts in the request; messages: how many they stand in. number: of answers or pictures.
     characters: to be spoken. duration_ms: of audio that came, or of video to be made. tokens: of what the upstream has
-    already and is to read again, as far as that is known.
+    already and is to read again, as far as that is known. stored: it does read more than what the request holds.
     """
 
     text_bytes: int = 0
@@ -34,6 +34,7 @@ class Asked(msgspec.Struct, frozen=True):
     characters: int = 0
     duration_ms: int = 0
     tokens: int = 0
+    stored: bool = False
 
 
 NOTHING = Asked()
@@ -45,6 +46,10 @@ class _Body(msgspec.Struct):
     quality: Any = None
     input: Any = None
     seconds: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
+    prompt: Any = None
+    assistant_id: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -65,6 +70,7 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         _text(said.quality),
         len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
         _video_ms(said.seconds) if basis == "video" else 0,
+        stored=_is_stored(said),
     )
 
 
@@ -105,6 +111,12 @@ def rough_text_bytes(body: bytes | bytearray | memoryview) -> int:
             media += end - begin
             at = data.find(mark, end)
     return max(0, len(data) - media)
+
+
+def _is_stored(said: _Body) -> bool:
+    """Whether the request goes on from something that the upstream has, or names a prompt there."""
+    named = said.previous_response_id or said.conversation or said.assistant_id
+    return bool(named) or isinstance(said.prompt, dict)
 
 
 def _number(value: Any) -> int:

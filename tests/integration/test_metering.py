@@ -207,3 +207,25 @@ async def test_what_a_tool_used_is_not_taken_for_a_short_answer() -> None:
         client.send(request("POST", "/v1/responses", asked))
         await client.response()
         assert gw.events[1].lines[0].quantities.output_tokens == 700
+
+
+async def test_what_is_stored_upstream_teaches_nothing_of_tokens() -> None:
+    """A request that goes on from an earlier one reads far more than it says."""
+    usage = {"input_tokens": 2000, "output_tokens": 5, "total_tokens": 2005}
+    whole = {"id": "resp_1", "model": "gpt-5-mini", "status": "completed", "output": [], "usage": usage}
+    text = "x" * 1800
+    asked = {"model": "gpt-5-mini", "input": text, "previous_response_id": "resp_0"}
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        if len(up.requests) == 1:
+            exchange.send(answer(body=json.dumps(whole).encode()))
+        else:
+            exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        await gw.ask("/v1/responses", json.dumps(asked).encode())
+        client = await gw.connect()
+        client.send(request("POST", "/v1/responses", json.dumps({"model": "gpt-5-mini", "input": text}).encode()))
+        await client.response()
+        assert gw.events[1].lines[0].quantities.input_tokens == 400

@@ -169,7 +169,7 @@ class Meter:
         model = answer.model or attempt.upstream_model or attempt.request_model
         self._densities.learn_output(model, used.output_tokens)
         self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
-        if not (used.input_image_tokens or used.input_audio_tokens):
+        if not (used.input_image_tokens or used.input_audio_tokens or asked.stored):
             self._densities.learn(model, "input", asked.text_bytes, used.input_tokens)
 
     def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:
