@@ -96,10 +96,10 @@ class Relay:
 
     def on_head(self, head: ResponseHead) -> None:
         self.head_at = self._clock.monotonic()
-        self._on_head()
         headers, noted = sorted_out(head.headers, RESPONSE_DROPPED, _NOTED)
         if self.meter is not None:
-            self.tap = self.meter(head.status, noted)
+            self.tap = self.meter(head.status, noted)  # which looks at the request before it is let go
+        self._on_head()
         down = self._down
         self.upstream_request_id = noted.get(b"x-request-id", b"")
         if not self.upstream_request_id:

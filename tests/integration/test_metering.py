@@ -229,3 +229,21 @@ async def test_what_is_stored_upstream_teaches_nothing_of_tokens() -> None:
         client.send(request("POST", "/v1/responses", json.dumps({"model": "gpt-5-mini", "input": text}).encode()))
         await client.response()
         assert gw.events[1].lines[0].quantities.input_tokens == 400
+
+
+async def test_an_estimate_knows_the_request_after_the_answer_has_begun() -> None:
+    """By then the request's body has been let go."""
+    text = "x" * 4500
+    asked = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": text}], "stream": True}
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(SSE_HEAD + chunk(event("Something")))
+        exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        client = await gw.connect()
+        client.send(request("POST", CHAT, json.dumps(asked).encode()))
+        await client.ended.wait()
+        await until(lambda: gw.events)
+        assert gw.events[0].lines[0].quantities.input_tokens == 1000 + 4
