@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.usage.audio import duration_ms
-from gateway.usage.estimate import text_of_request
+from gateway.usage.estimate import size_of, texts_of_request
 from gateway.usage.kinds import Basis
 from gateway.values import FormFacts
 
@@ -21,12 +21,14 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """text_bytes: of the texts in the request; messages: how many they stand in. number: of answers or pictures.
-    characters: to be spoken. duration_ms: of audio that came, or of video to be made. tokens: of what the upstream has
-    already and is to read again, as far as that is known. stored: it does read more than what the request holds.
+    """text_bytes: of the texts in the request; texts: they themselves, of bodies that are not large; messages: how many
+    they stand in. number: of answers or pictures. characters: to be spoken. duration_ms: of audio that came, or of
+    video to be made. tokens: of what the upstream has already and is to read again, as far as that is known. stored: it
+    does read more than what the request holds.
     """
 
     text_bytes: int = 0
+    texts: tuple[str, ...] = ()
     messages: int = 0
     number: int = 1
     size: str = ""
@@ -61,9 +63,10 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         said = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Asked(text_bytes=len(body))
-    text, messages = text_of_request(body) if len(body) <= _LARGE else (rough_text_bytes(body), 0)
+    texts, messages = texts_of_request(body) if len(body) <= _LARGE else ([], 0)
     return Asked(
-        text,
+        size_of(texts) if len(body) <= _LARGE else rough_text_bytes(body),
+        tuple(texts),
         messages,
         _number(said.n),
         _text(said.size),

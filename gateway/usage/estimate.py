@@ -4,11 +4,13 @@ How many bytes a token has depends on model and language; both are learned from 
 are the texts alone, for JSON around them and media in them have nothing to do with tokens.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 Side = Literal["input", "output"]
+Exact = Callable[[str, Sequence[str]], int | None]  # of a model, and texts of one side
 
 # Bytes of English prose a token of o200k, which tiktoken (OpenAI's tokenizers) says is 4.5 to 4.8 with its spaces.
 _TYPICAL = 4.5
@@ -35,9 +37,13 @@ class _Seen(msgspec.Struct):
 
 
 class Densities:
-    """How many bytes a token has, by model and side. One per worker."""
+    """How many bytes a token has, by model and side. One per worker.
 
-    def __init__(self) -> None:
+    exact: counts the tokens of texts, None where it cannot: see `exact.py`.
+    """
+
+    def __init__(self, exact: Exact | None = None) -> None:
+        self._exact = exact
         self._seen: dict[tuple[str, Side], _Seen] = {}
         self._outputs: dict[str, float] = {}
 
@@ -67,22 +73,37 @@ class Densities:
         """How many tokens a call to this model puts out, about: for one whose answer nobody saw. At least one."""
         return max(1, round(self._outputs.get(model, _UNSEEN_OUTPUT)))
 
-    def tokens(self, model: str, side: Side, size: int) -> int:
-        """About how many tokens texts of so many bytes are; at least one."""
+    def tokens(self, model: str, side: Side, size: int, texts: Sequence[str] = ()) -> int:
+        """About how many tokens texts of so many bytes are; at least one.
+
+        texts: those of them that are at hand, to be counted exactly where there is a tokenizer.
+        """
+        counted = self._exact(model, texts) if self._exact is not None and texts else None
+        if counted is None:
+            return self._by_density(model, side, size)
+        rest = size - size_of(texts)
+        return max(1, counted + (self._by_density(model, side, rest) if rest > 0 else 0))
+
+    def _by_density(self, model: str, side: Side, size: int) -> int:
         seen = self._seen.get((model, side))
         density = _TYPICAL if seen is None else seen.bytes / seen.tokens
         return max(1, round(size / density))
 
 
-def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Bytes of the texts in a JSON request, and how many messages they stand in. (0, 0) if it cannot be read."""
+def texts_of_request(body: bytes | bytearray | memoryview) -> tuple[list[str], int]:
+    """The texts in a JSON request, and how many messages they stand in. Nothing if it cannot be read."""
     value = _plain(body)
     if not isinstance(value, dict):
-        return 0, 0
+        return [], 0
     messages = value.get("messages", value.get("input"))
     number = len(messages) if isinstance(messages, list) and messages and isinstance(messages[0], dict) else 0
-    size = text_bytes({name: inner for name, inner in value.items() if name not in {"name", "metadata", "user"}})
-    return size, number
+    return texts_in({name: inner for name, inner in value.items() if name not in {"name", "metadata", "user"}}), number
+
+
+def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
+    """Bytes of the texts in a JSON request, and how many messages they stand in."""
+    texts, messages = texts_of_request(body)
+    return size_of(texts), messages
 
 
 def overhead_tokens(messages: int) -> int:
@@ -90,35 +111,45 @@ def overhead_tokens(messages: int) -> int:
     return _PER_MESSAGE * messages
 
 
+def texts_of_answer(data: bytes | bytearray | memoryview) -> list[str]:
+    """The texts in an answer, or in one event of it."""
+    return texts_in(_plain(data))
+
+
 def text_of_answer(data: bytes | bytearray | memoryview) -> int:
     """Bytes of the texts in an answer, or in one event of it."""
-    return text_bytes(_plain(data))
+    return size_of(texts_of_answer(data))
 
 
-def text_bytes(value: Any, depth: int = 0) -> int:
-    """Bytes, as UTF-8, of the texts in a decoded value: strings in members that hold text, at any depth."""
-    if depth > _DEEPEST:
-        return 0
+def text_bytes(value: Any) -> int:
+    """Bytes, as UTF-8, of the texts in a decoded value."""
+    return size_of(texts_in(value))
+
+
+def texts_in(value: Any, depth: int = 0) -> list[str]:
+    """The texts in a decoded value: strings in members that hold text, at any depth; media in them left out."""
+    found: list[str] = []
     if isinstance(value, dict):
-        size = 0
         for name, inner in value.items():
-            if isinstance(inner, str):
-                if name in _TEXTS:
-                    size += _bytes_of(inner)
-            elif isinstance(inner, list) and name in _TEXTS:
-                size += sum(_bytes_of(item) if isinstance(item, str) else text_bytes(item, depth + 1) for item in inner)
-            elif isinstance(inner, dict | list):
-                size += text_bytes(inner, depth + 1)
-        return size
-    if isinstance(value, list):
-        return sum(text_bytes(item, depth + 1) for item in value)
-    return 0
+            if name not in _TEXTS:
+                if isinstance(inner, dict | list) and depth < _DEEPEST:
+                    found += texts_in(inner, depth + 1)
+            elif isinstance(inner, str):
+                found.append(inner)
+            elif isinstance(inner, list):
+                found += [item for item in inner if isinstance(item, str)]
+                found += texts_in([item for item in inner if not isinstance(item, str)], depth + 1)
+            elif isinstance(inner, dict):
+                found += texts_in(inner, depth + 1)
+    elif isinstance(value, list) and depth < _DEEPEST:
+        for item in value:
+            found += texts_in(item, depth + 1)
+    return [text for text in found if text and not text.startswith("data:")]
 
 
-def _bytes_of(text: str) -> int:
-    if text.startswith("data:"):
-        return 0  # media
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+def size_of(texts: Iterable[str]) -> int:
+    """Bytes of texts, as UTF-8."""
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
 
 
 def _plain(data: bytes | bytearray | memoryview) -> Any:

@@ -21,13 +21,15 @@ _CHARACTERS_PER_S = 15
 class Answer(msgspec.Struct):
     """What went by of an answer, noted by its tap.
 
-    reports: what it said of its usage, several times perhaps. text_bytes: of its texts. model, service_tier, object_id,
+    reports: what it said of its usage, several times perhaps. text_bytes: of its texts; texts: those that were at hand
+    at its end. model, service_tier, object_id,
     state: as it said first. calls: tools that were seen at work. failed: it said itself that it failed. began: any of
     it came. items: how many pictures.
     """
 
     reports: list[Report] = []
     text_bytes: int = 0
+    texts: list[str] = []
     model: str = ""
     service_tier: str = ""
     object_id: str = ""
@@ -68,6 +70,9 @@ def lines_of(attempt: Attempt, asked: Asked, answer: Answer, densities: Densitie
 
 def newest(reports: Iterable[Report]) -> list[Report]:
     """Each of those that count beside others, and the last of each category of those that do not."""
+    reports = list(reports)
+    if len(reports) <= 1:
+        return reports
     last: dict[tuple[str, str], Report] = {}
     for number, report in enumerate(reports):
         last[(report.category, str(number) if report.each else report.object_id if report.category else "")] = report
@@ -137,7 +142,7 @@ def _estimated(attempt: Attempt, asked: Asked, answer: Answer, densities: Densit
 def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Densities) -> Quantities:
     match kind.basis:
         case "text":
-            written = densities.tokens(model, "output", answer.text_bytes) if answer.text_bytes else 0
+            written = _written(model, answer, densities) if answer.text_bytes else 0
             if not answer.began:  # nothing came, but it may have been written, and is billed then
                 written = asked.number * densities.typical_output(model)
             return Quantities(input_tokens=_read(model, asked, densities), output_tokens=written)
@@ -145,14 +150,14 @@ def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Dens
             return Quantities(input_tokens=_read(model, asked, densities))
         case "speech":
             spoken = asked.characters * 1000 // _CHARACTERS_PER_S // _SPOKEN_MS
-            tokens = densities.tokens(model, "input", asked.text_bytes)
+            tokens = densities.tokens(model, "input", asked.text_bytes, asked.texts)
             return Quantities(
                 input_tokens=tokens, output_tokens=spoken, output_audio_tokens=spoken, characters=asked.characters
             )
         case "audio":
             duration_ms = answer.duration_ms or asked.duration_ms
             heard = duration_ms // _HEARD_MS
-            written = densities.tokens(model, "output", answer.text_bytes)
+            written = _written(model, answer, densities)
             return Quantities(
                 input_tokens=heard, input_audio_tokens=heard, output_tokens=written, duration_ms=duration_ms
             )
@@ -194,7 +199,13 @@ def _talked(model: str, asked: Asked, answer: Answer, densities: Densities) -> Q
 
 
 def _read(model: str, asked: Asked, densities: Densities) -> int:
-    return densities.tokens(model, "input", asked.text_bytes) + overhead_tokens(asked.messages) + asked.tokens
+    return (
+        densities.tokens(model, "input", asked.text_bytes, asked.texts) + overhead_tokens(asked.messages) + asked.tokens
+    )
+
+
+def _written(model: str, answer: Answer, densities: Densities) -> int:
+    return densities.tokens(model, "output", answer.text_bytes, ("".join(answer.texts),) if answer.texts else ())
 
 
 def _tools_seen(attempt: Attempt, answer: Answer) -> Iterable[UsageLine]:

@@ -247,3 +247,34 @@ async def test_an_estimate_knows_the_request_after_the_answer_has_begun() -> Non
         await client.ended.wait()
         await until(lambda: gw.events)
         assert gw.events[0].lines[0].quantities.input_tokens == 1000 + 4
+
+
+async def test_models_without_a_price_are_refused_where_settings_say_so() -> None:
+    prices = {"unknown_model": "refuse", "models": {"ours": {"input_tokens": 1, "output_tokens": 2}}}
+    routes = [
+        {"models": ["alias"], "upstreams": [{"upstream": "main", "upstream_model": "gpt-5-mini"}]},
+        {"models": ["*"], "upstreams": ["main"]},
+    ]
+    async with upstream() as up, gateway(up, prices=prices, routes=routes) as gw:
+        refused = await gw.ask(CHAT, b'{"model":"nobody-knows","messages":[]}')
+        assert (refused.status, refused.error["code"], refused.error["param"]) == (403, "model_not_allowed", "model")
+        assert not up.requests
+        for model in (b"ours", b"alias", b"gpt-5-mini"):
+            assert (await gw.ask(CHAT, b'{"model":"%b","messages":[]}' % model)).status == 200
+        assert (await gw.ask("/v1/models/nobody-knows")).status == 200
+        assert [found.lines[0].source for found in gw.events] == ["estimated"] * 3
+
+
+async def test_an_unknown_model_costs_the_ceiling_and_is_named_once() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(answer(ANSWER.replace(b"gpt-5-mini-2025-08-07", b"sk-gw-notakeybutlookslikeone0123456789abcdef")))
+
+    async with upstream(script) as up, gateway(up, prices={"ceiling": {"input_tokens": 1, "output_tokens": 2}}) as gw:
+        for _ in range(2):
+            await gw.ask(CHAT, b'{"model":"nobody-knows","messages":[]}')
+        assert [found.lines[0].nano_usd for found in gw.events] == [11 * 1000 + 5 * 2000] * 2
+        (said,) = [entry for entry in gw.log if entry["event"] == "model_without_price"]
+        assert "notakey" not in str(said)
+        assert gw.metric("gateway_unpriced_lines_total", model="other") == 2
+        assert gw.metric("gateway_costs_usd_total", project="proj_1", model="other", batch="false") == 42e-6

@@ -17,6 +17,7 @@ from gateway.proxy.metering.socket import SocketMeter
 from gateway.telemetry.logging import Logger
 from gateway.usage.asked import NOTHING, Asked
 from gateway.usage.estimate import Densities
+from gateway.usage.exact import Tokenizers
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
 from gateway.usage.lines import Answer, Attempt, lines_of
@@ -25,7 +26,8 @@ from gateway.usage.sockets.session import SESSIONS
 from gateway.usage.sockets.turns import Finished
 from gateway.values import Cost, Principal, UsageEvent, UsageLine
 
-_LEARN_EVERY = 8  # one in so many reported calls is measured, to learn how long tokens are
+_LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
+_TOLD = frozenset({"text", "input"})  # bases whose reports need nothing of the request besides
 _UNFINISHED = frozenset({"queued", "in_progress", "requires_action", "validating", "validating_files", "running"})
 _SWITCHED = 101  # status of what happens on a socket, as in its access line
 _MOST_NAMED = 1000  # models of which the log has said that they have no price
@@ -58,11 +60,17 @@ class Meter:
         self._deliver = deliver
         self._log = log
         self._clock = clock
-        self._densities = Densities()
+        self._tokenizers = Tokenizers()
+        self._densities = Densities(self._tokenizers.tokens)
         self._plans = plans(operations)
         self._unknown = Plan("", None, UNKNOWN, UNKNOWN_RULES)
         self._unpriced: set[str] = set()
         self._reported = 0
+
+    async def load_tokenizers(self) -> None:
+        """Makes estimates of text exact where the optional tokenizers are there. May take a while; raises nothing."""
+        trouble = await self._tokenizers.load()
+        self._log.info("tokens_are_estimated_by_bytes" if trouble else "tokens_are_counted", reason=trouble)
 
     def begin(
         self, principal: Principal, operation: Operation | None, seen: Observation, request: Request
@@ -137,7 +145,7 @@ class Meter:
     def _lines(self, call: CallMeter, *, complete: bool) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
-        learning = plan.kind.basis == "text" and self._reported % _LEARN_EVERY == 0
+        learning = plan.kind.basis == "text" and (self._reported < _LEARN_FIRST or self._reported % _LEARN_EVERY == 0)
         answer = call.answer(texts=learning)
         attempt = Attempt(
             kind=plan.kind,
@@ -158,7 +166,8 @@ class Meter:
             pending = answer.object_id
         if plan.kind.basis == "later" and not answer.reports:
             return (), pending
-        return lines_of(attempt, call.asked(), answer, self._densities), pending
+        asked = NOTHING if answer.reports and plan.kind.basis in _TOLD else call.asked()
+        return lines_of(attempt, asked, answer, self._densities), pending
 
     def _learn(self, attempt: Attempt, asked: Asked, answer: Answer) -> None:
         """A call that reported what it used shows how long this model's tokens are."""
@@ -171,6 +180,10 @@ class Meter:
         self._densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
         if not (used.input_image_tokens or used.input_audio_tokens or asked.stored):
             self._densities.learn(model, "input", asked.text_bytes, used.input_tokens)
+
+    def flush(self) -> None:
+        """Carries over what was counted to the metrics."""
+        self._counters.flush()
 
     def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:
         """The lines with their prices at a time (seconds since 1970)."""

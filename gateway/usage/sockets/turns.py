@@ -73,7 +73,7 @@ class Turn:
         if len(body) <= _HELD:
             self.body = body
         else:
-            self.asked = of_json(body, self.kind.basis)
+            self.asked = msgspec.structs.replace(of_json(body, self.kind.basis), texts=())
 
     def note(self, kind: str, message: Message) -> None:
         """An event of it went by."""
