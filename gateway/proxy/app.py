@@ -93,7 +93,7 @@ class Worker:
         self._pools = [d.pool for d in self._destinations.values()] + [a.destination.pool for a in control]
         self._book = make_book(settings.prices)
         counters = UsageCounters(settings, self._book, metrics)
-        self._meter = Meter(load_operations(), self._book, counters, self._deliver, log)
+        self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(

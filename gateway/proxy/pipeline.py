@@ -50,9 +50,11 @@ class Pipeline(msgspec.Struct, frozen=True):
         operation = self.permitted.operation(request, seen)
         if request.websocket:
             model = self.websockets.model(request, operation)
+            seen.model = model or ""
             attempts = self.router.route(model)
             self.permitted.priced(operation, model, attempts)
-            return await self.websockets.serve(visit, attempts, key)
+            meter = self.meter.begin_socket(principal, operation, seen)
+            return await self.websockets.serve(visit, attempts, key, meter)
         taken = self.intake.at_once(request, operation, visit.payload)
         if taken is None:
             taken = await self._take(visit, operation, key)

@@ -50,6 +50,7 @@ class _Top(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
     response: msgspec.Raw = msgspec.Raw()
     turn: msgspec.Raw = msgspec.Raw()
+    decision: msgspec.Raw = msgspec.Raw()
     metadata: msgspec.Raw = msgspec.Raw()
 
 

@@ -171,6 +171,17 @@ def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Dens
             return Quantities(
                 input_tokens=heard, input_audio_tokens=heard, output_tokens=written, duration_ms=duration_ms
             )
+        case "talk":
+            return _talked(model, asked, answer, densities)
+        case _:
+            return _counted(kind, asked, answer)
+
+
+def _counted(kind: Kind, asked: Asked, answer: Answer) -> Quantities:
+    """What has no tokens."""
+    match kind.basis:
+        case "session":
+            return Quantities(duration_ms=max(1, asked.duration_ms, answer.duration_ms))
         case "images":
             return Quantities(images=max(1, answer.items or asked.number))
         case "video":
@@ -183,8 +194,24 @@ def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Dens
             return Quantities()
 
 
+def _talked(model: str, asked: Asked, answer: Answer, densities: Densities) -> Quantities:
+    """A conversation's response: all of the conversation is its input."""
+    heard, spoken = -(-asked.duration_ms // _HEARD_MS), -(-answer.duration_ms // _SPOKEN_MS)
+    written = densities.tokens(model, "output", answer.text_bytes) if answer.text_bytes else 0
+    if not answer.began:
+        written = densities.typical_output(model)
+    return Quantities(
+        input_tokens=_read(model, asked, densities) + heard,
+        input_audio_tokens=heard,
+        output_tokens=written + spoken,
+        output_audio_tokens=spoken,
+    )
+
+
 def _read(model: str, asked: Asked, densities: Densities) -> int:
-    return densities.tokens(model, "input", asked.text_bytes, asked.texts) + overhead_tokens(asked.messages)
+    return (
+        densities.tokens(model, "input", asked.text_bytes, asked.texts) + overhead_tokens(asked.messages) + asked.tokens
+    )
 
 
 def _written(model: str, answer: Answer, densities: Densities) -> int:
