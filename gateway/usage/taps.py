@@ -22,7 +22,9 @@ Rules = tuple[Rule, ...]
 _HELD = 1024 * 1024  # bytes of a JSON answer that is looked at as a whole
 _END = 64 * 1024  # of a longer one, each of its two ends
 _BATCH = 64 * 1024  # bytes of an event stream that are looked at together
-_SAMPLE = 16  # of a long stream's events without usage, one in so many is read for its text
+# Of a long stream's events one in so many is read for its text: more of its first batches, for a sample of pieces of
+# different lengths is near the truth only if it is large.
+_SAMPLES = (2, 2, 2, 2, 8)
 _CANDIDATES = 32
 _USAGE = b'"usage"'
 _PLAIN_END = b"\n\n"
@@ -110,7 +112,10 @@ class EventTap:
     Nearly no event matters, so they are not cut apart: usage is searched for in many of them at once.
     """
 
-    __slots__ = ("_answer", "_carry", "_decoder", "_first", "_lost", "_parts", "_reader", "_room", "_rules", "_whole")
+    __slots__ = (
+        "_answer", "_batches", "_carry", "_decoder", "_first", "_lost", "_parts", "_reader", "_room", "_rules",
+        "_whole",
+    )  # fmt: skip
 
     def __init__(self, rules: Rules, decoder: Decoder | None = None) -> None:
         self._rules = rules
@@ -120,6 +125,7 @@ class EventTap:
         self._whole = b""  # the events that were looked at last
         self._carry = b""  # an event that has not ended
         self._reader: EventReader | None = None  # where line ends are not all LF
+        self._batches = 0  # before those
         self._lost = False
         self._first = b""
         self._answer = Answer(reports=[], calls={})
@@ -155,8 +161,10 @@ class EventTap:
             data = self._decoder.feed(data)
         if data and not self._lost:
             if self._whole:  # an early part: its texts are measured in a sample
-                sample = _cut(self._whole)[::_SAMPLE]
-                self._answer.text_bytes += _SAMPLE * sum(size_of(_texts(event, self._rules)) for event in sample)
+                step = _SAMPLES[min(self._batches, len(_SAMPLES) - 1)]
+                self._batches += 1
+                sample = _cut(self._whole)[::step]
+                self._answer.text_bytes += step * sum(size_of(_texts(event, self._rules)) for event in sample)
             self._answer.began = True
             if self._reader is None and b"\r" not in data:
                 self._look_at_plain(self._carry + data)

@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from gateway.simulator.text import Prose
 from gateway.simulator.tokens import count
 from gateway.usage.estimate import Densities, size_of, text_bytes, texts_of_answer, texts_of_request
+from gateway.usage.extract import rules_of
+from gateway.usage.taps import EventTap
 
 PROSE = """The gateway keeps what it owes to its clients: an answer, in the order in which it was asked for, and an account
 of what it cost. When a reader stops in the middle of a sentence, whatever was already written has been paid for by
@@ -100,3 +103,14 @@ def test_depth_is_bounded() -> None:
     for _ in range(500):
         value = {"content": value} if isinstance(value, str) else {"a": value}
     assert text_bytes(value) == 0
+
+
+def test_the_text_of_a_long_stream_is_measured_in_a_sample() -> None:
+    """However long a stream is, its text is known to a few percent."""
+    pieces = Prose().pieces(11, 20_000)
+    for length in (150, 250, 400, 1_000, 20_000):
+        tap = EventTap(rules_of("createChatCompletion"))
+        for piece in pieces[:length]:
+            chunk = {"id": "chatcmpl-1", "choices": [{"delta": {"content": piece}}], "obfuscation": "x" * 200}
+            tap.feed([b"data: %b\n\n" % json.dumps(chunk).encode()])
+        assert tap.end(True).text_bytes == pytest.approx(len("".join(pieces[:length])), rel=0.08)
