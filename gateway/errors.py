@@ -71,6 +71,11 @@ MODEL_NOT_FOUND = ErrorKind(
     "model_not_found", Fault.DOWNSTREAM, 404, _INVALID, "model_not_found",
     "The model `{model}` does not exist or you do not have access to it.",
 )  # fmt: skip
+MODEL_WITHOUT_PRICE = ErrorKind(
+    "model_without_price", Fault.DOWNSTREAM, 403, _INVALID, "model_not_allowed",
+    "The model `{model}` has no price at this gateway, whose settings refuse such models. "
+    "An operator can give it one with the setting `prices.models`.",
+)  # fmt: skip
 UNMETERED_OPERATION = ErrorKind(
     "unmetered_operation", Fault.DOWNSTREAM, 403, _INVALID, "operation_not_allowed",
     "{method} {path} opens a way around this gateway's metering and is refused. "

@@ -91,6 +91,9 @@ class Worker:
         self._websockets = WebSockets(timeouts, settings.bodies, self.exchanges, clock, query_with_model)
         control = control_attempts(settings)
         self._pools = [d.pool for d in self._destinations.values()] + [a.destination.pool for a in control]
+        self._book = make_book(settings.prices)
+        counters = UsageCounters(settings, self._book, metrics)
+        self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(
@@ -115,18 +118,17 @@ class Worker:
     def _pipeline(self, control: tuple[Attempt, ...]) -> Pipeline:
         settings, metrics, clock = self._settings, self._metrics, self._clock
         retries = metrics.counter("gateway_upstream_retries_total")
-        book = make_book(settings.prices)
         return Pipeline(
             clock,
             self._loop,
             Identify(self.keys),
-            Permitted(settings, metrics),
+            Permitted(settings, metrics, self._book.refuses),
             Intake(settings.bodies, self.budget),
             Ownership(),
             Admission(),
             Router(settings, self._destinations),
             Forwarder(clock, self._tasks, retries.add),
-            Meter(load_operations(), book, UsageCounters(settings, book, metrics), self._deliver, self._log),
+            self._meter,
             self._websockets,
             self.exchanges,
             control,
@@ -137,6 +139,7 @@ class Worker:
         for listening in sockets:
             self._servers.append(await self._loop.create_server(self.server, sock=listening, backlog=_BACKLOG))
         self._tasks.spawn(self._sweep(), "sweep")
+        self._tasks.spawn(self._meter.load_tokenizers(), "load tokenizers")
 
     @property
     def in_flight(self) -> int:
@@ -178,6 +181,7 @@ class Worker:
             metrics.set("gateway_upstream_connections", to.pool.idle, (to.name, "idle"))
             metrics.set("gateway_upstream_connections", len(to.pool) - to.pool.idle, (to.name, "busy"))
         self._recorder.flush()
+        self._meter.flush()
         metrics.flush()
 
     async def drain(self, deadline_s: float) -> None:

@@ -49,18 +49,24 @@ class Pipeline(msgspec.Struct, frozen=True):
             principal = await self.identify.ask(request, key, seen)
         operation = self.permitted.operation(request, seen)
         if request.websocket:
-            attempts = self.router.route(self.websockets.model(request, operation))
-            return await self.websockets.serve(visit, attempts, key)
+            model = self.websockets.model(request, operation)
+            seen.model = model or ""
+            attempts = self.router.route(model)
+            self.permitted.priced(operation, model, attempts)
+            meter = self.meter.begin_socket(principal, operation, seen)
+            return await self.websockets.serve(visit, attempts, key, meter)
         taken = self.intake.at_once(request, operation, visit.payload)
         if taken is None:
             taken = await self._take(visit, operation, key)
         seen.model, seen.stream = taken.model or "", taken.stream
         try:
             self.ownership.check(principal, operation, request)
+            attempts = self.router.route(taken.model)
+            self.permitted.priced(operation, taken.model, attempts)
             reservation = self.admission.reserve(principal, operation, taken.model)
             try:
                 call = self.meter.begin(principal, operation, seen, taken)
-                await self._exchange(visit, operation, taken, self.router.route(taken.model), key, call=call)
+                await self._exchange(visit, operation, taken, attempts, key, call=call)
             finally:
                 self.admission.settle(reservation)
         finally:

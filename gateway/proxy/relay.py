@@ -13,16 +13,18 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import REQUEST_TIMEOUT, UPSTREAM_TIMEOUT, ErrorKind, GatewayError
+from gateway.errors import REQUEST_TIMEOUT, UPSTREAM_MALFORMED, UPSTREAM_TIMEOUT, ErrorKind, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.http.downstream import Downstream
 from gateway.proxy.http.headers import RESPONSE_DROPPED, sorted_out
 from gateway.proxy.http.visit import Ending
+from gateway.usage.decode import BodyDecoder, body_decoder
 from gateway.usage.strip import UsageStripper
 
 _SEQUENCE = re.compile(rb'"sequence_number" ?: ?(\d+)')
 _NOTED = frozenset({b"content-type", b"content-encoding", b"x-accel-buffering", b"x-request-id"})
 _NAMED = re.compile(rb"stream_options|include_usage")
+_OF_THE_BYTES = frozenset({b"content-length", b"content-encoding"})  # these change when a stream is edited
 _LONGEST_REFUSAL = 64 * 1024
 _EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n", b"\n\r\n")
 
@@ -112,15 +114,18 @@ class Relay:
         down.start(head.status, head.reason, headers, length=head.length, no_body=head.no_body)
 
     def on_data(self, parts: list[bytes]) -> None:
-        down = self._down
         if not parts:
-            down.flush_head()  # a stream's first event may be minutes away
+            self._down.flush_head()  # a stream's first event may be minutes away
             return
+        self._pass(parts)
+        if self.tap is not None:
+            self.tap(parts)
+
+    def _pass(self, parts: list[bytes]) -> None:
+        down = self._down
         last = parts[-1]
         self._last = last if len(last) >= 4 else self._last[-4:] + b"".join(parts)
         down.write(parts)
-        if self.tap is not None:
-            self.tap(parts)
         if down.congested and not self._paused and self._source is not None:
             self._paused = True
             self._source.pause_reading()
@@ -204,6 +209,7 @@ class AskedRelay(Relay):
     """
 
     _stripper: UsageStripper | None = None
+    _decoder: BodyDecoder | None = None  # of an answer that is compressed though that was not asked for
     _refusal: ResponseHead | None = None
 
     def __init__(
@@ -230,9 +236,12 @@ class AskedRelay(Relay):
             self._begin(head)
 
     def _begin(self, head: ResponseHead) -> None:
-        if head.status == 200 and _is_plain_stream(head.headers):
+        kind, coding = _kind_and_coding(head.headers)
+        decoder = body_decoder(coding)
+        if head.status == 200 and kind.startswith(b"text/event-stream") and decoder is not None:
             self._stripper = UsageStripper()
-            head = StreamHead(head.status, head.reason, [h for h in head.headers if h[0].lower() != b"content-length"])
+            self._decoder = decoder if decoder.codes else None
+            head = StreamHead(head.status, head.reason, [h for h in head.headers if h[0].lower() not in _OF_THE_BYTES])
         super().on_head(head)
 
     def on_data(self, parts: list[bytes]) -> None:
@@ -243,11 +252,14 @@ class AskedRelay(Relay):
         elif self._stripper is None or not parts:
             super().on_data(parts)
         else:
-            passing = self._stripper.feed(b"".join(parts))
+            if self._decoder is not None:
+                parts = list(map(self._decoder.feed, parts))
+                if self._decoder.broken or self._decoder.overflow:
+                    self.fail(GatewayError(UPSTREAM_MALFORMED))
+                    return
+            passing = self._stripper.feed(parts[0] if len(parts) == 1 else b"".join(parts))
             if passing:
-                tap, self.tap = self.tap, None
-                super().on_data([passing])
-                self.tap = tap
+                self._pass([passing])
             else:
                 self._down.flush_head()
             if self.tap is not None:
@@ -295,14 +307,14 @@ class StreamHead(msgspec.Struct, frozen=True):
     no_body: bool = False
 
 
-def _is_plain_stream(headers: list[tuple[bytes, bytes]]) -> bool:
-    kind, plain = b"", True
+def _kind_and_coding(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, str]:
+    kind, codings = b"", []
     for name, value in headers:
         if name.lower() == b"content-type":
-            kind = value
+            kind = value.lower()
         elif name.lower() == b"content-encoding":
-            plain = value.lower() == b"identity"
-    return plain and kind[:17].lower() == b"text/event-stream"
+            codings.append(value.decode("latin-1"))
+    return kind, ",".join(codings)
 
 
 def error_event(error: GatewayError, flavour: str, last: bytes) -> bytes:

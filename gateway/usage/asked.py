@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.usage.audio import duration_ms
-from gateway.usage.estimate import text_of_request
+from gateway.usage.estimate import texts_of_request
 from gateway.usage.kinds import Basis
 from gateway.values import FormFacts
 
@@ -21,12 +21,14 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """text_bytes: of the texts in the request; messages: how many they stand in. plain: they are all that a model reads
-    for it, as far as can be told: no tools, and nothing that is stored upstream. number: of answers or pictures.
-    characters: to be spoken. duration_ms: of audio that came, or of video to be made.
+    """text_bytes: of the texts in the request; texts: they themselves, of bodies that are not large; messages: how many
+    they stand in. plain: they are all that a model reads for it, as far as can be told: no tools, and nothing that is
+    stored upstream. number: of answers or pictures. characters: to be spoken. duration_ms: of audio that came, or of
+    video to be made. tokens: of what the upstream has already and is to read again, as far as that is known.
     """
 
     text_bytes: int = 0
+    texts: tuple[str, ...] = ()
     messages: int = 0
     number: int = 1
     size: str = ""
@@ -34,6 +36,7 @@ class Asked(msgspec.Struct, frozen=True):
     characters: int = 0
     duration_ms: int = 0
     plain: bool = False
+    tokens: int = 0
 
 
 NOTHING = Asked()
@@ -50,6 +53,8 @@ class _Body(msgspec.Struct):
     response_format: Any = None
     previous_response_id: Any = None
     conversation: Any = None
+    prompt: Any = None
+    assistant_id: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -67,17 +72,18 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         said = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Asked(text_bytes=len(body))
-    text, messages = (rough_text_bytes(body), 0) if large else text_of_request(body)
-    more = said.tools or said.functions or said.response_format or said.previous_response_id or said.conversation
+    texts, messages, size = ([], 0, rough_text_bytes(body)) if large else texts_of_request(body)
+    more = said.tools or said.functions or said.response_format
     return Asked(
-        text,
+        size,
+        tuple(texts),
         messages,
         _number(said.n),
         _text(said.size),
         _text(said.quality),
         len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
         _video_ms(said.seconds) if basis == "video" else 0,
-        plain=not (large or more),
+        plain=not (large or more or _is_stored(said)),
     )
 
 
@@ -118,6 +124,12 @@ def rough_text_bytes(body: bytes | bytearray | memoryview) -> int:
             media += end - begin
             at = data.find(mark, end)
     return max(0, len(data) - media)
+
+
+def _is_stored(said: _Body) -> bool:
+    """Whether the request goes on from something that the upstream has, or names a prompt there."""
+    named = said.previous_response_id or said.conversation or said.assistant_id
+    return bool(named) or isinstance(said.prompt, dict)
 
 
 def _number(value: Any) -> int:

@@ -37,6 +37,11 @@ class BodyDecoder:
         self.broken = False
         self.overflow = False
 
+    @property
+    def codes(self) -> bool:
+        """Whether there is anything to undo."""
+        return bool(self._stages)
+
     def feed(self, data: bytes) -> bytes:
         """What can be read by now of the decoded answer; it may be nothing, and is at most `largest` bytes."""
         if not self._stages:

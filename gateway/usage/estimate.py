@@ -4,11 +4,13 @@ How many bytes a token has depends on model and language; both are learned from 
 are the texts alone, for JSON around them and media in them have nothing to do with tokens.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 Side = Literal["input", "output"]
+Exact = Callable[[str, Sequence[str]], int | None]  # of a model, and texts of one side
 
 # Bytes of English prose a token of o200k, which tiktoken (OpenAI's tokenizers) says is 4.5 to 4.8 with its spaces.
 _TYPICAL = 4.5
@@ -47,9 +49,13 @@ class _Typical(msgspec.Struct):
 
 
 class Densities:
-    """How many bytes a token has, by model and side, and what cannot be seen of an answer. One per worker."""
+    """How many bytes a token has, by model and side, and what cannot be seen of an answer. One per worker.
 
-    def __init__(self) -> None:
+    exact: counts the tokens of texts, None where it cannot: see `exact.py`.
+    """
+
+    def __init__(self, exact: Exact | None = None) -> None:
+        self._exact = exact
         self._seen: dict[tuple[str, Side], _Seen] = {}
         self._outputs: dict[str, _Typical] = {}
 
@@ -89,24 +95,36 @@ class Densities:
         known = self._outputs.get(model)
         return round(known.thoughts) if known is not None else 0
 
-    def tokens(self, model: str, side: Side, size: int) -> int:
-        """About how many tokens texts of so many bytes are; at least one."""
+    def tokens(self, model: str, side: Side, size: int, texts: Sequence[str] = ()) -> int:
+        """About how many tokens texts of so many bytes are; at least one.
+
+        texts: those of them that are at hand, to be counted exactly where there is a tokenizer.
+        """
+        counted = self._exact(model, texts) if self._exact is not None and texts else None
+        if counted is None:
+            return self._by_density(model, side, size)
+        rest = size - size_of(texts)
+        return max(1, counted + (self._by_density(model, side, rest) if rest > 0 else 0))
+
+    def _by_density(self, model: str, side: Side, size: int) -> int:
         seen = self._seen.get((model, side))
         density = _TYPICAL if seen is None else seen.bytes / seen.tokens
         return max(1, round(size / density))
 
 
-def text_of_request(body: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Bytes of the texts in a JSON request, and how many messages they stand in. (0, 0) if it cannot be read."""
+def texts_of_request(body: bytes | bytearray | memoryview) -> tuple[list[str], int, int]:
+    """The texts in a JSON request, how many messages they stand in, and how many bytes a model reads of it in all: with
+    schemas, and prompts that are given as tokens. Nothing if it cannot be read.
+    """
     value = _plain(body)
     if not isinstance(value, dict):
-        return 0, 0
+        return [], 0, 0
     messages = value.get("messages", value.get("input"))
     number = len(messages) if isinstance(messages, list) and messages and isinstance(messages[0], dict) else 0
-    size = text_bytes({name: inner for name, inner in value.items() if name not in _NOT_READ})
-    size += sum(len(_encode(value[name])) for name in _SCHEMAS if value.get(name))
+    texts = texts_in({name: inner for name, inner in value.items() if name not in _NOT_READ})
+    size = size_of(texts) + sum(len(_encode(value[name])) for name in _SCHEMAS if value.get(name))
     size += round(_TYPICAL * sum(_tokens(value.get(name)) for name in ("input", "prompt")))
-    return size, number
+    return texts, number, size
 
 
 def _tokens(value: Any) -> int:
@@ -123,38 +141,43 @@ def overhead_tokens(messages: int) -> int:
     return _PER_MESSAGE * messages
 
 
-def text_of_answer(data: bytes | bytearray | memoryview) -> int:
-    """Bytes of the texts in an answer, or in one event of it."""
+def texts_of_answer(data: bytes | bytearray | memoryview) -> list[str]:
+    """The texts in an answer, or in one event of it."""
     value = _plain(data)
     if isinstance(value, dict) and isinstance(output := value.get("output"), list):
-        return text_bytes(output)  # a response repeats its instructions and tools, which were input
-    return text_bytes(value)
+        return texts_in(output)  # a response repeats its instructions and tools, which were input
+    return texts_in(value)
 
 
-def text_bytes(value: Any, depth: int = 0) -> int:
-    """Bytes, as UTF-8, of the texts in a decoded value: strings in members that hold text, at any depth."""
-    if depth > _DEEPEST:
-        return 0
+def text_bytes(value: Any) -> int:
+    """Bytes, as UTF-8, of the texts in a decoded value."""
+    return size_of(texts_in(value))
+
+
+def texts_in(value: Any, depth: int = 0) -> list[str]:
+    """The texts in a decoded value: strings in members that hold text, at any depth; media in them left out."""
+    found: list[str] = []
     if isinstance(value, dict):
-        size = 0
         for name, inner in value.items():
-            if isinstance(inner, str):
-                if name in _TEXTS:
-                    size += _bytes_of(inner)
-            elif isinstance(inner, list) and name in _TEXTS:
-                size += sum(_bytes_of(item) if isinstance(item, str) else text_bytes(item, depth + 1) for item in inner)
-            elif isinstance(inner, dict | list):
-                size += text_bytes(inner, depth + 1)
-        return size
-    if isinstance(value, list):
-        return sum(text_bytes(item, depth + 1) for item in value)
-    return 0
+            if name not in _TEXTS:
+                if isinstance(inner, dict | list) and depth < _DEEPEST:
+                    found += texts_in(inner, depth + 1)
+            elif isinstance(inner, str):
+                found.append(inner)
+            elif isinstance(inner, list):
+                found += [item for item in inner if isinstance(item, str)]
+                found += texts_in([item for item in inner if not isinstance(item, str)], depth + 1)
+            elif isinstance(inner, dict):
+                found += texts_in(inner, depth + 1)
+    elif isinstance(value, list) and depth < _DEEPEST:
+        for item in value:
+            found += texts_in(item, depth + 1)
+    return [text for text in found if text and not text.startswith("data:")]
 
 
-def _bytes_of(text: str) -> int:
-    if text.startswith("data:"):
-        return 0  # media
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+def size_of(texts: Iterable[str]) -> int:
+    """Bytes of texts, as UTF-8."""
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
 
 
 def _plain(data: bytes | bytearray | memoryview) -> Any:

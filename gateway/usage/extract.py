@@ -1,6 +1,7 @@
 """Reads what answers say of their usage, by `rules.py`. What is not as expected is passed over, never raised."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -49,6 +50,7 @@ class _Top(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
     response: msgspec.Raw = msgspec.Raw()
     turn: msgspec.Raw = msgspec.Raw()
+    decision: msgspec.Raw = msgspec.Raw()
     metadata: msgspec.Raw = msgspec.Raw()
 
 
@@ -110,7 +112,9 @@ def _reports(top: _Top | None, rule: Rule) -> Iterator[Report]:
     if top is None:
         return
     model, tier, object_id = _text(top.model), _text(top.service_tier).lower(), _text(top.id)
-    quantities = next(filter(None, (quantities_of(_at(top, path)) for path in rule.usage)), None)
+    quantities = None
+    for path in rule.usage:
+        quantities = quantities or quantities_of(_at(top, path))
     if quantities is not None:
         yield Report(
             quantities, rule.category or "", model, tier, object_id, _text(top.size), _text(top.quality),
@@ -160,6 +164,8 @@ def _items(top: _Top) -> list[_Item]:
 
 def _at(top: _Top, path: str) -> Any:
     """The value at a path, None if there is none."""
+    if path == "usage":  # nearly always
+        return top.usage
     first, *rest = path.split(".")
     value: Any = getattr(top, first, None)
     if isinstance(value, msgspec.Raw):
@@ -181,31 +187,55 @@ def quantities_of(usage: Any) -> Quantities | None:
     if not isinstance(usage, dict):
         return None
     found: dict[str, int] = {}
-    known = False
-    for quantity, paths in _PATHS:
-        for path in paths:
-            number = _count(_follow(usage, path))
-            if number is not None:
-                known = True
-                found[quantity] = number
-                break
+    ranks: dict[str, int] = {}
+    _collect(usage, _TREE, found, ranks)
     seconds = usage.get(SECONDS)
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < _LARGEST / 1000:
-        known = True
         found["duration_ms"] = round(seconds * 1000)
-    return Quantities(**found) if known else None
+    return Quantities(**found) if found else None
 
 
-_PATHS = tuple((quantity, tuple(path.split(".") for path in paths)) for quantity, paths in QUANTITIES.items())
+class _Place(msgspec.Struct, frozen=True):
+    """What a member of a usage object means: a quantity, unless a place of lower rank has given it; or an object."""
+
+    quantity: str = ""
+    rank: int = 0
+    inside: "dict[str, _Place]" = {}
 
 
-def _follow(usage: dict[str, Any], path: list[str]) -> Any:
-    value: Any = usage
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
+def _tree(paths: Iterable[tuple[list[str], str, int]]) -> dict[str, _Place]:
+    """The places by the members that lead to them, from paths of members, each with its quantity and rank."""
+    deeper: dict[str, list[tuple[list[str], str, int]]] = {}
+    places: dict[str, _Place] = {}
+    for (first, *rest), quantity, rank in paths:
+        if rest:
+            deeper.setdefault(first, []).append((rest, quantity, rank))
+        else:
+            places[first] = _Place(quantity, rank)
+    return places | {first: _Place(inside=_tree(inner)) for first, inner in deeper.items()}
+
+
+_TREE = MappingProxyType(
+    _tree(
+        (path.split("."), quantity, rank) for quantity, paths in QUANTITIES.items() for rank, path in enumerate(paths)
+    )
+)
+
+
+def _collect(usage: dict[str, Any], tree: Mapping[str, _Place], found: dict[str, int], ranks: dict[str, int]) -> None:
+    """Notes the numbers of a usage object, or of an object in it, that are known."""
+    for name, value in usage.items():
+        place = tree.get(name)
+        if place is None or value is None:
+            continue
+        if place.inside:
+            if isinstance(value, dict):
+                _collect(value, place.inside, found, ranks)
+            continue
+        number = value if type(value) is int and 0 <= value < _LARGEST else _count(value)
+        if number is not None and ranks.get(place.quantity, place.rank) >= place.rank:
+            found[place.quantity] = number
+            ranks[place.quantity] = place.rank
 
 
 def _count(value: Any) -> int | None:

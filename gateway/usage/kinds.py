@@ -11,8 +11,10 @@ import msgspec
 
 # text: tokens in and out. input: tokens in. speech: characters, and tokens of audio. audio: seconds, and tokens.
 # images: pictures. video: seconds. search, container: one for each call. later: only its end tells. unknown: only
-# what an answer reports. socket: per response.
-Basis = Literal["text", "input", "speech", "audio", "images", "video", "search", "container", "later", "unknown"]
+# what an answer reports. talk: tokens of text and audio, in and out. session: as long as sound went either way.
+Basis = Literal[
+    "text", "input", "speech", "audio", "images", "video", "search", "container", "later", "unknown", "talk", "session"
+]  # fmt: skip
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -27,6 +29,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 UNKNOWN = Kind("unknown")
+DELEGATED = Kind("text")  # what a live session hands to other models
+TRANSCRIPTION = Kind("audio")  # of what a realtime session hears
 
 KINDS: Mapping[str, Kind] = MappingProxyType({
     "createResponse": Kind("text", deferred=True),
@@ -59,10 +63,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "createAgentSession": Kind("later", deferred=True),
     "createAgentSessionEvent": Kind("later", deferred=True),
     "connectResponses": Kind("text"),
-    "connectRealtime": Kind("text"),
-    "connectRealtimeTranslation": Kind("text"),
-    "connectLiveSession": Kind("unknown"),
-    "connectLiveSessionFork": Kind("unknown"),
+    "connectRealtime": Kind("talk"),
+    "connectRealtimeTranslation": Kind("session"),
+    "connectLiveSession": Kind("session"),
+    "connectLiveSessionFork": Kind("session"),
     # Only where a setting lets them through: what they start passes the gateway by, and their answers tell nothing.
     "create-realtime-call": Kind("later"),
     "accept-realtime-call": Kind("later"),

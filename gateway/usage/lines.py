@@ -21,7 +21,8 @@ _CHARACTERS_PER_S = 15
 class Answer(msgspec.Struct):
     """What went by of an answer, noted by its tap.
 
-    reports: what it said of its usage, several times perhaps. text_bytes: of its texts. model, service_tier, object_id,
+    reports: what it said of its usage, several times perhaps. text_bytes: of its texts; texts: those that were at hand
+    at its end. model, service_tier, object_id,
     state: as it said first. calls: tools that were seen at work. failed: it said itself that it failed. began: any of
     it came; of one in one piece, all of it. ends_with_client: it said that it is not made any more once nobody waits
     for it. items: how many pictures.
@@ -29,6 +30,7 @@ class Answer(msgspec.Struct):
 
     reports: list[Report] = []
     text_bytes: int = 0
+    texts: list[str] = []
     model: str = ""
     service_tier: str = ""
     object_id: str = ""
@@ -75,6 +77,9 @@ def model_of(attempt: Attempt, answer: Answer) -> str:
 
 def newest(reports: Iterable[Report]) -> list[Report]:
     """Each of those that count beside others, and the last of each category of those that do not."""
+    reports = list(reports)
+    if len(reports) <= 1:
+        return reports
     last: dict[tuple[str, str], Report] = {}
     for number, report in enumerate(reports):
         last[(report.category, str(number) if report.each else report.object_id if report.category else "")] = report
@@ -149,23 +154,34 @@ def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Dens
             if not answer.began:  # nothing came, but it may have been written, and is billed then
                 return Quantities(input_tokens=read, output_tokens=asked.number * densities.typical_output(model))
             thought = asked.number * densities.typical_reasoning(model)
-            written = densities.tokens(model, "output", answer.text_bytes) if answer.text_bytes else 0
+            written = _written(model, answer, densities) if answer.text_bytes else 0
             return Quantities(input_tokens=read, output_tokens=written + thought, reasoning_tokens=thought)
         case "input":
             return Quantities(input_tokens=_read(model, asked, densities))
         case "speech":
             spoken = asked.characters * 1000 // _CHARACTERS_PER_S // _SPOKEN_MS
-            tokens = densities.tokens(model, "input", asked.text_bytes)
+            tokens = densities.tokens(model, "input", asked.text_bytes, asked.texts)
             return Quantities(
                 input_tokens=tokens, output_tokens=spoken, output_audio_tokens=spoken, characters=asked.characters
             )
         case "audio":
             duration_ms = answer.duration_ms or asked.duration_ms
             heard = duration_ms // _HEARD_MS
-            written = densities.tokens(model, "output", answer.text_bytes)
+            written = _written(model, answer, densities)
             return Quantities(
                 input_tokens=heard, input_audio_tokens=heard, output_tokens=written, duration_ms=duration_ms
             )
+        case "talk":
+            return _talked(model, asked, answer, densities)
+        case _:
+            return _counted(kind, asked, answer)
+
+
+def _counted(kind: Kind, asked: Asked, answer: Answer) -> Quantities:
+    """What has no tokens."""
+    match kind.basis:
+        case "session":
+            return Quantities(duration_ms=max(1, asked.duration_ms, answer.duration_ms))
         case "images":
             return Quantities(images=max(1, answer.items or asked.number))
         case "video":
@@ -178,8 +194,28 @@ def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Dens
             return Quantities()
 
 
+def _talked(model: str, asked: Asked, answer: Answer, densities: Densities) -> Quantities:
+    """A conversation's response: all of the conversation is its input."""
+    heard, spoken = -(-asked.duration_ms // _HEARD_MS), -(-answer.duration_ms // _SPOKEN_MS)
+    written = densities.tokens(model, "output", answer.text_bytes) if answer.text_bytes else 0
+    if not answer.began:
+        written = densities.typical_output(model)
+    return Quantities(
+        input_tokens=_read(model, asked, densities) + heard,
+        input_audio_tokens=heard,
+        output_tokens=written + spoken,
+        output_audio_tokens=spoken,
+    )
+
+
 def _read(model: str, asked: Asked, densities: Densities) -> int:
-    return densities.tokens(model, "input", asked.text_bytes) + overhead_tokens(asked.messages)
+    return (
+        densities.tokens(model, "input", asked.text_bytes, asked.texts) + overhead_tokens(asked.messages) + asked.tokens
+    )
+
+
+def _written(model: str, answer: Answer, densities: Densities) -> int:
+    return densities.tokens(model, "output", answer.text_bytes, ("".join(answer.texts),) if answer.texts else ())
 
 
 def _tools_seen(attempt: Attempt, answer: Answer) -> Iterable[UsageLine]:

@@ -102,7 +102,7 @@ class Rule(msgspec.Struct, frozen=True):
     category: str | None = None
 
 
-_RESPONSE_EVENTS: Mapping[str, str] = MappingProxyType({
+RESPONSE_EVENTS: Mapping[str, str] = MappingProxyType({
     "response.completed": "response",
     "response.incomplete": "response",
     "response.failed": "response",
@@ -115,9 +115,28 @@ UNKNOWN_RULES = (
         (),
         "by analogy; OpenAI adds endpoints faster than anybody's table",
         body=ANY,
-        events=MappingProxyType({ANY: ANY, **_RESPONSE_EVENTS}),
+        events=MappingProxyType({ANY: ANY, **RESPONSE_EVENTS}),
         usage=("usage", "token_usage"),
         tools=RESPONSE_TOOLS,
+    ),
+)
+
+# What a live session hands to other models tells its usage in events inside its own events.
+DELEGATED_RULES = (
+    Rule(
+        (),
+        "package: types/live/response_event.py: the events of a streamed response",
+        events=RESPONSE_EVENTS,
+        several="each",
+        deltas=(".delta",),
+        tools=RESPONSE_TOOLS,
+    ),
+    Rule(
+        (),
+        "package: types/live/decision_event.py",
+        events=MappingProxyType({"decision.completed": "decision"}),
+        several="each",
+        category="decisions",
     ),
 )
 
@@ -134,7 +153,7 @@ RULES = (
         ("createResponse",),
         "reference: The response object, Streaming events; package: types/responses/response_usage.py",
         body=ANY,
-        events=_RESPONSE_EVENTS,
+        events=RESPONSE_EVENTS,
         deltas=(".delta",),
         tools=RESPONSE_TOOLS,
     ),
@@ -204,7 +223,7 @@ RULES = (
     Rule(
         ("connectResponses",),
         "package: resources/responses (socket): the events of a streamed response, several responses a socket",
-        events=_RESPONSE_EVENTS,
+        events=RESPONSE_EVENTS,
         several="each",
         deltas=(".delta",),
         tools=RESPONSE_TOOLS,

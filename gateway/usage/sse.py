@@ -14,6 +14,7 @@ LARGEST_EVENT = 32 * 1024 * 1024  # bytes; OpenAI's largest are images in Base64
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_END = 4
+_PLAIN_END = b"\n\n"
 LF = b"\n"
 _BOM = b"\xef\xbb\xbf"
 
@@ -34,27 +35,23 @@ class EventReader:
     is handed out by itself.
     """
 
-    __slots__ = ("_after_cr", "_largest", "_looked_at", "_rest", "overflow")
+    __slots__ = ("_after_cr", "_any_cr", "_largest", "_looked_at", "_rest", "overflow")
 
     def __init__(self, largest: int = LARGEST_EVENT) -> None:
         self._largest = largest
         self._rest = bytearray()  # the beginning of an event that has not ended
         self._looked_at = 0  # bytes of it in which no end begins
         self._after_cr = False  # the last event ended with CR, and nothing has come after it
+        self._any_cr = False  # where a CR may matter: in the rest, or just before it
         self.overflow = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that end in `data`, each with the line ends that end it."""
         if self.overflow:
             return []
-        if (
-            not self._rest
-            and not self._after_cr
-            and data.endswith(b"\n\n")
-            and data.find(b"\n\n") == len(data) - 2
-            and b"\r" not in data
-        ):
-            return [data]  # exactly one event, as most upstreams write them
+        if not self._any_cr and b"\r" not in data:
+            return self._feed_plain(data)
+        self._any_cr = True
         events = []
         if self._after_cr and data:
             self._after_cr = False
@@ -69,20 +66,48 @@ class EventReader:
             start = end.end()
         self._after_cr = start == len(rest) and rest.endswith(b"\r")
         del rest[:start]
+        self._any_cr = self._after_cr or b"\r" in rest
         self._looked_at = max(0, len(rest) - _LONGEST_END + 1)
         if len(rest) > self._largest:
             self.overflow = True
         return events
 
+    def _feed_plain(self, data: bytes) -> list[bytes]:
+        """The same where all line ends are LF, as most upstreams write them."""
+        rest = self._rest
+        events: list[bytes] = []
+        if rest:
+            rest += data
+            end = rest.find(_PLAIN_END, self._looked_at) + 2
+            if end == 1:
+                self._looked_at = max(0, len(rest) - _LONGEST_END + 1)
+                self.overflow = len(rest) > self._largest
+                return events
+            events.append(bytes(rest[:end]))
+            data = bytes(rest[end:])
+            rest.clear()
+        start = 0
+        while (end := data.find(_PLAIN_END, start) + 2) > 1:
+            if not start and end == len(data):
+                events.append(data)  # exactly one event
+            else:
+                events.append(data[start:end])
+            start = end
+        rest += data[start:]
+        self._looked_at = max(0, len(rest) - _LONGEST_END + 1)
+        self.overflow = len(rest) > self._largest
+        return events
+
     @property
-    def held(self) -> int:
-        """Bytes of an event that has not ended."""
-        return len(self._rest)
+    def busy(self) -> bool:
+        """Whether what comes next may belong to an event that has come in part."""
+        return bool(self._rest) or self._after_cr
 
     def take_rest(self) -> bytes:
         """What came after the last event's end, for when the stream has ended."""
         rest, self._rest = bytes(self._rest), bytearray()
         self._looked_at = 0
+        self._any_cr = self._after_cr
         return rest
 
 

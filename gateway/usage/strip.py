@@ -11,9 +11,11 @@ import msgspec
 
 from gateway.usage.sse import LF, EventReader
 
+_USAGE = b'"usage"'
 _NULL = b',"usage":null'
 # What follows shows that the member is of the chunk itself: only simple members, and then one brace closes everything.
 _PLAIN_REST = re.compile(rb'(?:,"[a-z_]+":(?:"[^"\\]*"|[a-z0-9.]+))*\}[\r\n]+\Z')
+_LAST_REST = re.compile(rb'(?:,"[a-z_]+":(?:"[^"\\]*"|[a-z0-9.]+))*\}\n\n\Z')
 _MEMBER = re.compile(rb'(,?)[ \t]*"usage"[ \t]*:[ \t]*')
 _DATA = re.compile(rb"(?:\xef\xbb\xbf)?data: ?(\{[^\r\n]*\})[ \t]*(?:\r\n|\n|\r){1,2}")
 _COMMA = re.compile(rb"[ \t]*,[ \t]*")
@@ -42,10 +44,14 @@ class UsageStripper:
         """What of the stream may pass now that `data` has come."""
         if self._through:
             return data
-        held = self._reader.held
+        if data.endswith(b"\n\n") and b"\r" not in data and not self._reader.busy:  # nearly always
+            at = data.find(_USAGE)
+            if at < 0:
+                return data
+            end = at - 1 + len(_NULL)
+            if data.startswith(_NULL, at - 1) and _LAST_REST.match(data, end) and data.find(b"\n\n", 0, at) < 0:
+                return data[: at - 1] + data[end:]  # one event, as OpenAI writes it
         events = self._reader.feed(data)
-        if len(events) == 1 and not held:
-            return self._strip(events[0])
         passing = b"".join(map(self._strip, events))
         if self._reader.overflow:
             self._through = True

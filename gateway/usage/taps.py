@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.usage.estimate import text_of_answer
+from gateway.usage.estimate import size_of, texts_of_answer
 from gateway.usage.extract import Report, of_body, of_event
 from gateway.usage.lines import Answer
 from gateway.usage.rules import ANY, TOOL_EVENTS, Rule
-from gateway.usage.sse import Event, EventReader, parse_event
+from gateway.usage.sse import LARGEST_EVENT, Event, EventReader, parse_event
 
 Rules = tuple[Rule, ...]
 
@@ -27,6 +27,7 @@ _BATCH = 64 * 1024  # bytes of an event stream that are looked at together
 _SAMPLES = (2, 2, 2, 2, 8)
 _CANDIDATES = 32
 _USAGE = b'"usage"'
+_PLAIN_END = b"\n\n"
 _NULLS = (b":null", b": null")
 _STAMP = re.compile(rb"(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})")  # of subtitles: 00:01:02,345 or 01:02.345
 _FIRST = re.compile(rb'"(id|model|service_tier|status)"\s*:\s*"([^"\\]{1,200})"')
@@ -97,29 +98,36 @@ class JsonTap:
             return answer
         answer.reports = of_body(body, self._rules)
         if texts or not answer.reports:
-            answer.text_bytes = text_of_answer(body)
-        answer.began = _note(answer, body)
-        if not answer.began:  # one that was cut says nothing of how long it was, and perhaps what it is
-            _note_names(answer, body)
+            answer.texts = texts_of_answer(body)
+            answer.text_bytes = size_of(answer.texts)
+        if not (answer.reports and answer.reports[0].model):
+            answer.began = _note(answer, body)
+            if not answer.began:  # one that was cut says nothing of how long it was, and perhaps what it is
+                _note_names(answer, body)
         return answer
 
 
 class EventTap:
     """An event stream. Reports are found in every event that has any; texts are measured only where they are wanted,
-    and of the early part of a long stream only in a sample."""
+    and of the early part of a long stream only in a sample.
+
+    Nearly no event matters, so they are not cut apart: usage is searched for in many of them at once.
+    """
 
     __slots__ = (
-        "_answer", "_batches", "_decoder", "_events", "_first", "_lost", "_parts", "_reader", "_rules", "_size",
+        "_answer", "_batches", "_carry", "_decoder", "_first", "_lost", "_parts", "_reader", "_room", "_rules",
+        "_whole",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, decoder: Decoder | None = None) -> None:
         self._rules = rules
         self._decoder = decoder
-        self._reader = EventReader()
         self._parts: list[bytes] = []
-        self._events: list[bytes] = []  # of the last batch, for its texts
-        self._batches = 0  # before it
-        self._size = 0
+        self._room = _BATCH  # bytes that may still be kept before they are looked at
+        self._whole = b""  # the events that were looked at last
+        self._carry = b""  # an event that has not ended
+        self._reader: EventReader | None = None  # where line ends are not all LF
+        self._batches = 0  # before those
         self._lost = False
         self._first = b""
         self._answer = Answer(reports=[], calls={})
@@ -127,50 +135,87 @@ class EventTap:
     def feed(self, parts: list[bytes]) -> None:
         self._parts += parts
         for part in parts:
-            self._size += len(part)
-        if self._size >= _BATCH:
+            self._room -= len(part)
+        if self._room < 0:
             self._look()
 
     def end(self, texts: bool, /) -> Answer:
         self._look()
         answer, rules = self._answer, self._rules
-        self._events.append(self._reader.take_rest())
+        rest = self._carry if self._reader is None else self._reader.take_rest()
         if texts or not answer.reports:
-            answer.text_bytes += sum(_text(event, rules) for event in self._events)
-        _note(answer, parse_event(self._first).data or b"")
+            events = [*_cut(self._whole), rest]
+            answer.texts = [text for event in events for text in _texts(event, rules)]
+            answer.text_bytes += size_of(answer.texts)
+            if not answer.reports:
+                for event in map(parse_event, events):
+                    _note_call(answer, event)
+                    answer.failed = answer.failed or _says_failed(event)
+        if not (answer.reports and answer.reports[-1].model):
+            _note(answer, parse_event(self._first).data or b"")
         if answer.reports:
             answer.items = 1  # each event that reports is of one picture
-        else:
-            for event in map(parse_event, self._events):
-                _note_call(answer, event)
-                answer.failed = answer.failed or _says_failed(event)
         return answer
 
     def _look(self) -> None:
         """Reads what has been kept since the last time."""
         data = b"".join(self._parts)
-        self._parts, self._size = [], 0
+        self._parts = []
         if self._decoder is not None:
             data = self._decoder.feed(data)
-        if not data or self._lost:
+        if data and not self._lost:
+            if self._whole:  # an early part: its texts are measured in a sample
+                step = _SAMPLES[min(self._batches, len(_SAMPLES) - 1)]
+                self._batches += 1
+                sample = _cut(self._whole)[::step]
+                self._answer.text_bytes += step * sum(size_of(_texts(event, self._rules)) for event in sample)
+            self._answer.began = True
+            if self._reader is None and b"\r" not in data:
+                self._look_at_plain(self._carry + data)
+            else:
+                self._look_at_any(data)
+        self._room = max(_BATCH, len(self._carry))
+
+    def _look_at_plain(self, data: bytes) -> None:
+        end = data.rfind(_PLAIN_END) + len(_PLAIN_END)
+        if end < len(_PLAIN_END):
+            self._whole, self._carry = b"", data
+            if len(data) > LARGEST_EVENT:  # an event without an end: nothing is read any more
+                self._lost, self._carry = True, b""
             return
-        answer = self._answer
-        answer.began = True
-        if self._events:  # an early part: its texts are measured in a sample
-            step = _SAMPLES[min(self._batches, len(_SAMPLES) - 1)]
-            self._batches += 1
-            answer.text_bytes += step * sum(_text(event, self._rules) for event in self._events[::step])
-        self._events = events = self._reader.feed(data)
-        if not self._first and events:
-            self._first = next((event for event in events if b"{" in event), b"")
+        self._whole, self._carry = whole, _ = data[:end], data[end:]
+        self._first = self._first or whole[: whole.find(_PLAIN_END, max(0, whole.find(b"{"))) + len(_PLAIN_END)]
+        at = whole.find(_USAGE)
+        while at >= 0:
+            if whole.startswith(_NULLS, at + len(_USAGE)):
+                at = whole.find(_USAGE, at + len(_USAGE))
+                continue
+            end = whole.find(_PLAIN_END, at) + len(_PLAIN_END)
+            start = whole.rfind(_PLAIN_END, 0, at)
+            self._report(whole[start + len(_PLAIN_END) if start >= 0 else 0 : end])
+            at = whole.find(_USAGE, end)
+
+    def _look_at_any(self, data: bytes) -> None:
+        """The same for any line ends."""
+        if self._reader is None:
+            self._reader, data, self._carry = EventReader(), self._carry + data, b""
+        events = self._reader.feed(data)
+        self._whole = b"".join(events)
+        self._first = self._first or next((event for event in events if b"{" in event), b"")
         for event in events:
-            at = event.find(_USAGE)
-            if at >= 0 and not event.startswith(_NULLS, at + len(_USAGE)):
-                parsed = parse_event(event)
-                answer.reports += of_event(parsed.name, parsed.data or b"", self._rules)
-        if self._reader.overflow:  # an event without an end: nothing is read any more
+            if _USAGE in event:
+                self._report(event)
+        if self._reader.overflow:
             self._lost = True
             self._reader.take_rest()
+
+    def _report(self, event: bytes) -> None:
+        parsed = parse_event(event)
+        self._answer.reports += of_event(parsed.name, parsed.data or b"", self._rules)
+
+
+def _cut(whole: bytes) -> list[bytes]:
+    return EventReader().feed(whole)
 
 
 class TextTap:
@@ -299,12 +344,12 @@ def _says_failed(event: Event) -> bool:
     return b'"error"' in (event.data or b"") and isinstance(getattr(_facts(event.data or b""), "error", None), dict)
 
 
-def _text(event: bytes, rules: Rules) -> int:
-    """Bytes of text that an event adds to the answer."""
+def _texts(event: bytes, rules: Rules) -> list[str]:
+    """The texts that an event adds to the answer."""
     parsed = parse_event(event)
     if parsed.data is None or not is_delta(_kind(parsed), rules):
-        return 0
-    return text_of_answer(parsed.data)
+        return []
+    return texts_of_answer(parsed.data)
 
 
 def is_delta(name: str, rules: Iterable[Rule]) -> bool:

@@ -230,3 +230,97 @@ async def test_what_is_free_yields_nothing() -> None:
         await gw.ask("/v1/chat/completions/chatcmpl-1")
         await asyncio.sleep(0)
         assert gw.events == []
+
+
+async def test_what_a_tool_used_is_not_taken_for_a_short_answer() -> None:
+    """Estimates of answers that nobody saw follow those that were seen, and not their tools' lines."""
+    usage = {"input_tokens": 10, "output_tokens": 700, "total_tokens": 710}
+    whole = {"id": "resp_1", "model": "gpt-5-mini", "status": "completed", "output": [], "usage": usage}
+    searched = json.dumps(whole | {"tool_usage": {"web_search": {"num_requests": 2}}}).encode()
+    asked = json.dumps({"model": "gpt-5-mini", "input": "Say something."}).encode()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        if len(up.requests) == 1:
+            exchange.send(answer(body=searched))
+        else:
+            exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        await gw.ask("/v1/responses", asked)
+        assert [line.category for line in gw.events[0].lines] == ["completions", "web_search_calls"]
+        client = await gw.connect()
+        client.send(request("POST", "/v1/responses", asked))
+        await client.response()
+        assert gw.events[1].lines[0].quantities.output_tokens == 700
+
+
+async def test_what_is_stored_upstream_teaches_nothing_of_tokens() -> None:
+    """A request that goes on from an earlier one reads far more than it says."""
+    usage = {"input_tokens": 2000, "output_tokens": 5, "total_tokens": 2005}
+    whole = {"id": "resp_1", "model": "gpt-5-mini", "status": "completed", "output": [], "usage": usage}
+    text = "x" * 1800
+    asked = {"model": "gpt-5-mini", "input": text, "previous_response_id": "resp_0"}
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        if len(up.requests) == 1:
+            exchange.send(answer(body=json.dumps(whole).encode()))
+        else:
+            exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        await gw.ask("/v1/responses", json.dumps(asked).encode())
+        client = await gw.connect()
+        client.send(request("POST", "/v1/responses", json.dumps({"model": "gpt-5-mini", "input": text}).encode()))
+        await client.response()
+        assert gw.events[1].lines[0].quantities.input_tokens == 400
+
+
+async def test_an_estimate_knows_the_request_after_the_answer_has_begun() -> None:
+    """By then the request's body has been let go."""
+    text = "x" * 4500
+    asked = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": text}], "stream": True}
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(SSE_HEAD + chunk(event("Something")))
+        exchange.wire.reset()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        client = await gw.connect()
+        client.send(request("POST", CHAT, json.dumps(asked).encode()))
+        await client.ended.wait()
+        await until(lambda: gw.events)
+        assert gw.events[0].lines[0].quantities.input_tokens == 1000 + 4
+
+
+async def test_models_without_a_price_are_refused_where_settings_say_so() -> None:
+    prices = {"unknown_model": "refuse", "models": {"ours": {"input_tokens": 1, "output_tokens": 2}}}
+    routes = [
+        {"models": ["alias"], "upstreams": [{"upstream": "main", "upstream_model": "gpt-5-mini"}]},
+        {"models": ["*"], "upstreams": ["main"]},
+    ]
+    async with upstream() as up, gateway(up, prices=prices, routes=routes) as gw:
+        refused = await gw.ask(CHAT, b'{"model":"nobody-knows","messages":[]}')
+        assert (refused.status, refused.error["code"], refused.error["param"]) == (403, "model_not_allowed", "model")
+        assert not up.requests
+        for model in (b"ours", b"alias", b"gpt-5-mini"):
+            assert (await gw.ask(CHAT, b'{"model":"%b","messages":[]}' % model)).status == 200
+        assert (await gw.ask("/v1/models/nobody-knows")).status == 200
+        assert [found.lines[0].source for found in gw.events] == ["estimated"] * 3
+
+
+async def test_an_unknown_model_costs_the_ceiling_and_is_named_once() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(answer(ANSWER.replace(b"gpt-5-mini-2025-08-07", b"sk-gw-notakeybutlookslikeone0123456789abcdef")))
+
+    async with upstream(script) as up, gateway(up, prices={"ceiling": {"input_tokens": 1, "output_tokens": 2}}) as gw:
+        for _ in range(2):
+            await gw.ask(CHAT, b'{"model":"nobody-knows","messages":[]}')
+        assert [found.lines[0].nano_usd for found in gw.events] == [11 * 1000 + 5 * 2000] * 2
+        (said,) = [entry for entry in gw.log if entry["event"] == "model_without_price"]
+        assert "notakey" not in str(said)
+        assert gw.metric("gateway_unpriced_lines_total", model="other") == 2
+        assert gw.metric("gateway_costs_usd_total", project="proj_1", model="other", batch="false") == 42e-6

@@ -1,20 +1,34 @@
 """What may pass at all, whatever its cost: known operations, unknown paths, ways around the meter."""
 
-from gateway.errors import INVALID_URL, UNMETERED_OPERATION, GatewayError
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from gateway.errors import INVALID_URL, MODEL_WITHOUT_PRICE, UNMETERED_OPERATION, GatewayError
 from gateway.operations.matcher import Matcher
 from gateway.operations.table import Operation, load_operations
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.visit import Observation
 from gateway.settings.model import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.usage.kinds import KINDS
 
 _SECRETS = "/client_secrets"  # whatever they are for: they open upstream sessions that pass the gateway by
+
+
+class Served(Protocol):
+    """A place where a call may be served: see `upstream.router.Attempt`."""
+
+    @property
+    def upstream_model(self) -> str | None: ...
 
 
 class Permitted:
     """Finds a request's operation and refuses what the settings do not let through."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, refuses: Callable[[str], bool]) -> None:
+        """refuses: whether a model is not to be called, because nobody knows what it costs."""
+        self._refuses = refuses
+        self._priced_only = settings.prices.unknown_model == "refuse"
         self._matcher = Matcher(load_operations())
         self._forward_unknown = settings.unknown_paths == "forward"
         self._allow_unmetered = settings.allow_unmetered
@@ -44,3 +58,10 @@ class Permitted:
             return None
         seen.operation = operation.id
         return operation
+
+    def priced(self, operation: Operation | None, model: str | None, attempts: Iterable[Served]) -> None:
+        """Raises GatewayError MODEL_WITHOUT_PRICE (403) for a call that costs nobody knows what, if settings say so."""
+        if not self._priced_only or model is None or (operation is not None and operation.id not in KINDS):
+            return
+        if any(self._refuses(attempt.upstream_model or model) for attempt in attempts):
+            raise GatewayError(MODEL_WITHOUT_PRICE, param="model", model=model[:200])

@@ -6,16 +6,19 @@ project, and the user and the key only where a setting says so.
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from gateway.pricing.book import OTHER, Book
 from gateway.settings.model import RouteTarget, Settings
 from gateway.telemetry.metrics import Metric, Metrics
 from gateway.usage.fields import COUNTED, FIELDS, REQUESTS
-from gateway.values import UsageEvent, UsageLine
+from gateway.values import Quantities, UsageEvent, UsageLine
 
 COSTS = "gateway_costs_usd_total"
 LINES = "gateway_usage_lines_total"
 UNPRICED = "gateway_unpriced_lines_total"
 _BASE = ("project", "model", "batch")
+_MOST_NAMES = 4096  # of models, with their labels; they may come from clients
 
 
 def usage_metrics(settings: Settings) -> tuple[Metric, ...]:
@@ -33,13 +36,35 @@ def usage_metrics(settings: Settings) -> tuple[Metric, ...]:
     )
 
 
+class _Sum:
+    """What the lines amount to that have category, source and labels in common."""
+
+    __slots__ = ("nano_usd", "number", "quantities", "requests")
+
+    def __init__(self) -> None:
+        self.nano_usd = self.number = self.requests = 0
+        self.quantities = (0,) * len(Quantities.__struct_fields__)
+
+    def add(self, line: UsageLine, *, request: bool) -> None:
+        self.number += 1
+        self.nano_usd += line.nano_usd or 0
+        self.requests += request
+        self.quantities = tuple(map(int.__add__, self.quantities, _values(line.quantities)))
+
+
+_values = msgspec.structs.astuple
+_Key = tuple[str | None, str, str, str, bool, str, str]
+
+
 class UsageCounters:
-    """Counts events. One per worker."""
+    """Counts events. One per worker: lines are summed up, and `flush` carries the sums over to the metrics."""
 
     def __init__(self, settings: Settings, book: Book, metrics: Metrics) -> None:
         self._book = book
         self._routed = frozenset(_routed(settings))
-        self._user, self._key = settings.usage.label_user, settings.usage.label_key
+        self._by_user, self._by_key = settings.usage.label_user, settings.usage.label_key
+        self._sums: dict[_Key, _Sum] = {}
+        self._names: dict[str, str] = {}
         self._families = {
             category: tuple((field, metrics.counter(_name(category, name))) for name, field in fields.items())
             for category, fields in FIELDS.items()
@@ -53,36 +78,50 @@ class UsageCounters:
         """An event's lines; and the call itself, once, where it was served."""
         counted = False
         for line in event.lines:
-            labels = self._labels(event, line)
-            category = line.category or ""
-            for field, family in self._families.get(category, ()):
-                amount = field(line.quantities)
-                if amount:
-                    family.add(labels, amount)
-            if not counted and category == event.category and category in self._requests:
-                counted = True
-                self._requests[category].add(labels)
-            if line.nano_usd:
-                self._costs.add(labels, line.nano_usd / 1e9)
-            self._lines.add((category or "none", line.source))
+            model = self._label(line.response_model or line.upstream_model or line.request_model, line.request_model)
+            key = (
+                line.category, line.source, event.project_id, model, line.batch,
+                event.user_id if self._by_user else "", event.key_id if self._by_key else "",
+            )  # fmt: skip
+            total = self._sums.get(key)
+            if total is None:
+                total = self._sums[key] = _Sum()
+            request = not counted and line.category == event.category
+            counted = counted or request
+            total.add(line, request=request)
 
     def unpriced(self, model: str) -> None:
-        self._unpriced.add((self.label(model),))
+        self._unpriced.add((self._label(model, model),))
 
-    def label(self, model: str) -> str:
-        """A model's name as a label: of the price book or the routes, else `other`."""
+    def flush(self) -> None:
+        """Carries over what was counted."""
+        sums, self._sums = self._sums, {}
+        for (category, source, project, model, batch, user, key), total in sums.items():
+            labels: tuple[str, ...] = (project, model, "true" if batch else "false")
+            labels += ((user,) if self._by_user else ()) + ((key,) if self._by_key else ())
+            used = Quantities(*total.quantities)
+            for field, family in self._families.get(category or "", ()):
+                amount = field(used)
+                if amount:
+                    family.add(labels, amount)
+            if total.requests and category in self._requests:
+                self._requests[category].add(labels, total.requests)
+            if total.nano_usd:
+                self._costs.add(labels, total.nano_usd / 1e9)
+            self._lines.add((category or "none", source), total.number)
+
+    def _label(self, model: str, instead: str) -> str:
+        """A model's name as a label: of the price book or the routes, perhaps as the client named it, else `other`."""
+        label = self._names.get(model)
+        if label is None:
+            if len(self._names) >= _MOST_NAMES:
+                self._names.clear()
+            label = self._names[model] = self._known(model)
+        return self._label(instead, instead) if label == OTHER and instead != model else label
+
+    def _known(self, model: str) -> str:
         known = self._book.label(model)
         return model if known == OTHER and model in self._routed else known
-
-    def _labels(self, event: UsageEvent, line: UsageLine) -> tuple[str, ...]:
-        model = line.response_model or line.upstream_model or line.request_model
-        label = self.label(model)
-        if label == OTHER and line.request_model != model:
-            label = self.label(line.request_model)
-        labels: tuple[str, ...] = (event.project_id, label, "true" if line.batch else "false")
-        if self._user:
-            labels += (event.user_id,)
-        return (*labels, event.key_id) if self._key else labels
 
 
 def _families() -> Iterator[tuple[str, str]]:

@@ -1,26 +1,35 @@
-"""Makes of each billable call one usage event: lines as reported or estimated, with their prices."""
+"""Makes of each billable call, and of each response on a socket, one usage event: lines as reported or estimated, with
+their prices."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
 
+from gateway.clock import Clock
 from gateway.errors import without_keys
 from gateway.operations.table import Operation
 from gateway.pricing.book import Book
 from gateway.proxy.http.visit import Observation
 from gateway.proxy.metering.call import CallMeter, Request
 from gateway.proxy.metering.counters import UsageCounters
+from gateway.proxy.metering.socket import SocketMeter
 from gateway.telemetry.logging import Logger
+from gateway.usage.asked import NOTHING, Asked
 from gateway.usage.estimate import Densities, overhead_tokens
+from gateway.usage.exact import Tokenizers
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
 from gateway.usage.lines import Answer, Attempt, lines_of, model_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
+from gateway.usage.sockets.session import SESSIONS
+from gateway.usage.sockets.turns import Finished
 from gateway.values import Cost, Principal, UsageEvent, UsageLine
 
-_LEARN_EVERY = 8  # one in so many reported calls is measured, to learn how long tokens are
+_LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
+_TOLD = frozenset({"text", "input"})  # bases whose reports need nothing of the request besides
 _UNFINISHED = frozenset({"queued", "in_progress", "requires_action", "validating", "validating_files", "running"})
+_SWITCHED = 101  # status of what happens on a socket, as in its access line
 _MOST_NAMED = 1000  # models of which the log has said that they have no price
 
 
@@ -43,16 +52,25 @@ class Meter:
         counters: UsageCounters,
         deliver: Callable[[UsageEvent], None],
         log: Logger,
+        *,
+        clock: Clock,
     ) -> None:
         self._book = book
         self._counters = counters
         self._deliver = deliver
         self._log = log
-        self._densities = Densities()
+        self._clock = clock
+        self._tokenizers = Tokenizers()
+        self._densities = Densities(self._tokenizers.tokens)
         self._plans = plans(operations)
         self._unknown = Plan("", None, UNKNOWN, UNKNOWN_RULES)
         self._unpriced: set[str] = set()
         self._reported = 0
+
+    async def load_tokenizers(self) -> None:
+        """Makes estimates of text exact where the optional tokenizers are there. May take a while; raises nothing."""
+        trouble = await self._tokenizers.load()
+        self._log.info("tokens_are_estimated_by_bytes" if trouble else "tokens_are_counted", reason=trouble)
 
     def begin(
         self, principal: Principal, operation: Operation | None, seen: Observation, request: Request
@@ -63,6 +81,15 @@ class Meter:
         else:
             plan = self._plans.get(operation.id)
         return None if plan is None else CallMeter(plan, principal, seen, request)
+
+    def begin_socket(self, principal: Principal, operation: Operation | None, seen: Observation) -> SocketMeter | None:
+        """A socket is about to be opened upstream; None if it is free."""
+        plan = self._plans.get(operation.id) if operation is not None else None
+        make = SESSIONS.get(plan.operation) if plan is not None else None
+        if plan is None or make is None:
+            return None
+        session = make(self._clock.wall, plan.rules, plan.kind)
+        return SocketMeter(plan, principal, seen, session, self.settle_response)
 
     def settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
         """The call has ended. sent: whether an upstream may have taken it on. ended: as in the access line."""
@@ -77,28 +104,48 @@ class Meter:
             if plan is self._unknown and not lines:
                 return
         self._hand_over(
-            UsageEvent(
-                id=seen.request_id,
-                at_us=int(seen.wall * 1_000_000),
-                organization_id=call.principal.organization_id,
-                project_id=call.principal.project_id,
-                user_id=call.principal.user_id,
-                key_id=call.principal.key_id,
-                operation=plan.operation,
-                category=plan.category,
-                status=call.status,
-                ended=ended,
-                stream=seen.stream,
-                end_user=call.end_user,
-                pending=pending,
-                lines=self.priced(lines, seen.wall),
+            call,
+            seen.request_id,
+            seen.wall,
+            lines,
+            category=plan.category,
+            status=call.status,
+            ended=ended,
+            end_user=call.end_user,
+            pending=pending,
+        )
+
+    def settle_response(self, socket: SocketMeter, done: Finished) -> None:
+        """A response on a socket has ended, or something else there that is an event of its own."""
+        seen = socket.seen
+        lines: tuple[UsageLine, ...] = ()
+        if not done.refused:
+            attempt = Attempt(
+                kind=done.kind,
+                category=done.category,
+                number=max(1, seen.attempts),
+                upstream=seen.upstream,
+                request_model=done.model if done.apart else seen.model or done.model,
+                upstream_model="" if done.apart else seen.upstream_model,
             )
+            lines = lines_of(attempt, done.asked, done.answer, self._densities)
+            if done.kind.basis == "text":
+                self._learn(attempt, done.answer, NOTHING)  # what it was asked has not been measured
+        self._hand_over(
+            socket,
+            f"{seen.request_id}/{socket.number}",
+            done.begun_at,
+            lines,
+            category=done.category,
+            status=done.status or _SWITCHED,
+            ended="complete" if done.complete else socket.ended,
+            end_user=done.end_user,
         )
 
     def _lines(self, call: CallMeter) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
-        learning = plan.kind.basis == "text" and self._reported % _LEARN_EVERY == 0
+        learning = plan.kind.basis == "text" and (self._reported < _LEARN_FIRST or self._reported % _LEARN_EVERY == 0)
         answer = call.answer(texts=learning)
         attempt = Attempt(
             kind=plan.kind,
@@ -111,7 +158,7 @@ class Meter:
         if answer.reports:
             self._reported += 1
             if plan.kind.basis == "text":
-                self._learn(call, attempt, answer, texts=learning)
+                self._learn(attempt, answer, call.asked() if learning else NOTHING)
         elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
             return (), ""
         pending = ""
@@ -119,20 +166,26 @@ class Meter:
             pending = answer.object_id
         if plan.kind.basis == "later" and not answer.reports:
             return (), pending
-        return lines_of(attempt, call.asked(), answer, self._densities), pending
+        asked = NOTHING if answer.reports and plan.kind.basis in _TOLD else call.asked()
+        return lines_of(attempt, asked, answer, self._densities), pending
 
-    def _learn(self, call: CallMeter, attempt: Attempt, answer: Answer, *, texts: bool) -> None:
-        """A call that reported what it used shows what this model puts out, and how long its tokens are."""
-        own = [report for report in answer.reports if not report.category]  # the others are of tools
+    def _learn(self, attempt: Attempt, answer: Answer, asked: Asked) -> None:
+        """A call that reported what it used shows what this model puts out, and, where all that it read and wrote was
+        measured, how long its tokens are."""
+        own = [report.quantities for report in answer.reports if not report.category]  # the others are of tools
         if not own:
             return
-        used, model, densities = own[-1].quantities, model_of(attempt, answer), self._densities
+        used, model, densities = own[-1], model_of(attempt, answer), self._densities
         densities.learn_output(model, used.output_tokens, used.reasoning_tokens)
-        if not texts or not (asked := call.asked()).plain:
+        if not asked.plain:
             return
         densities.learn(model, "output", answer.text_bytes, used.output_tokens - used.reasoning_tokens)
         if not (used.input_image_tokens or used.input_audio_tokens):
             densities.learn(model, "input", asked.text_bytes, used.input_tokens - overhead_tokens(asked.messages))
+
+    def flush(self) -> None:
+        """Carries over what was counted to the metrics."""
+        self._counters.flush()
 
     def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:
         """The lines with their prices at a time (seconds since 1970)."""
@@ -151,7 +204,36 @@ class Meter:
             self._unpriced.add(model)
             self._log.warning("model_without_price", model=without_keys(model)[:200], note=without_keys(note)[:300])
 
-    def _hand_over(self, event: UsageEvent) -> None:
+    def _hand_over(
+        self,
+        of: CallMeter | SocketMeter,
+        event_id: str,
+        at: float,
+        lines: tuple[UsageLine, ...],
+        *,
+        category: str | None,
+        status: int,
+        ended: str,
+        end_user: str,
+        pending: str = "",
+    ) -> None:
+        """Makes the event, counts it and delivers it. at: seconds since 1970."""
+        event = UsageEvent(
+            id=event_id,
+            at_us=int(at * 1_000_000),
+            organization_id=of.principal.organization_id,
+            project_id=of.principal.project_id,
+            user_id=of.principal.user_id,
+            key_id=of.principal.key_id,
+            operation=of.plan.operation,
+            category=category,
+            status=status,
+            ended=ended,
+            stream=of.seen.stream,
+            end_user=end_user,
+            pending=pending,
+            lines=self.priced(lines, at),
+        )
         self._counters.count(event)
         self._deliver(event)
 

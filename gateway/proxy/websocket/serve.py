@@ -22,7 +22,7 @@ from gateway.proxy.http.target import model_in_query
 from gateway.proxy.http.visit import Visit
 from gateway.proxy.websocket.dial import HANDSHAKE, KEY_PROTOCOL, Attempt, Dialler, RefusedError, Socket, hang_up, text
 from gateway.proxy.websocket.dial import offered as offered_protocols
-from gateway.proxy.websocket.tunnel import Side, Tunnel, error_event
+from gateway.proxy.websocket.tunnel import Observer, Side, Tunnel, error_event
 from gateway.settings.model import Bodies, Timeouts
 from gateway.tasks import Tasks
 
@@ -55,10 +55,12 @@ class WebSockets:
             return model_in_query(request.target.raw)
         return None
 
-    async def serve(self, visit: Visit, attempts: Iterable[Attempt], key: bytes) -> None:
+    async def serve(
+        self, visit: Visit, attempts: Iterable[Attempt], key: bytes, observer: Observer | None = None
+    ) -> None:
         """Dials, accepts and carries until one side ends it. Raises GatewayError before the client is accepted."""
         _check(visit.request)
-        tunnel = Tunnel(key, self._loop)
+        tunnel = Tunnel(key, self._loop, observer)
         self._exchanges.add(tunnel)
         try:
             upstream = await self._dial(visit, attempts, tunnel)
@@ -112,6 +114,7 @@ class WebSockets:
             raise
         finally:
             self.open -= 1
+            tunnel.tell_end()
             if tunnel.error is not None:
                 visit.seen.cut_short(tunnel.error)
 

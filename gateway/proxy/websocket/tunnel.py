@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType
@@ -19,6 +19,15 @@ from gateway.tasks import Tasks
 _FAREWELL_S = 2.0  # how long a side may take to answer a close
 _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
 _CONTROL = frozenset({WSMsgType.PING, WSMsgType.PONG})
+
+
+class Observer(Protocol):
+    """Is shown each text message after it has been passed on. It raises nothing, and keeps nobody waiting."""
+
+    def up(self, message: bytes, /) -> None: ...
+    def down(self, message: bytes, /) -> None: ...
+    def end(self, ended: str, /) -> None:
+        """Both sockets have ended; ended: who was first to, `client_left` or else `cut`."""
 
 
 class Side:
@@ -47,12 +56,14 @@ class Side:
 class Tunnel:
     """One pair of sockets, also while it is being made, as the worker's sweep and its drain see it.
 
-    key: digest of the key it runs under. ended: resolves when the gateway ends it, to the reason. received, sent: bytes
-    of messages from and to the client.
+    key: digest of the key it runs under. observer: is shown what is carried. ended: resolves when the gateway ends it,
+    to the reason. received, sent: bytes of messages from and to the client.
     """
 
-    def __init__(self, key: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, key: bytes, loop: asyncio.AbstractEventLoop, observer: Observer | None = None) -> None:
         self.key = key
+        self._observer = observer
+        self._upstream_left = False
         self.ended: asyncio.Future[GatewayError] = loop.create_future()
         self._clock: Callable[[], float] = loop.time
         self._last_activity = loop.time()
@@ -103,6 +114,7 @@ class Tunnel:
 
     async def _one_way(self, source: Side, sink: Side, *, up: bool) -> bool:
         """Passes on what comes from one side to its close frame; returns whether one came."""
+        show = self._shown(up=up)
         while True:
             message = await source.socket.receive()
             self._last_activity = self._clock()
@@ -112,15 +124,30 @@ class Tunnel:
                     self.received += len(message.data)
                 else:
                     self.sent += len(message.data)
-                await sink.send(message.data, kind)
+                try:
+                    await sink.send(message.data, kind)
+                finally:  # also if it is given up while the other side does not take it
+                    if show is not None and kind is WSMsgType.TEXT and not (up and sink.finished):
+                        show(message.data)
             elif kind in _CONTROL:
                 await sink.send(message.data, kind)
             elif kind is WSMsgType.CLOSE:
+                self._upstream_left = self._upstream_left or (self.goodbye is None and not up)
                 self.goodbye = message.data or 0, (message.extra or "").encode()
                 await sink.finish(*self.goodbye)
                 return True
             else:
                 return False
+
+    def tell_end(self) -> None:
+        """Tells the observer that it is over."""
+        if self._observer is not None:
+            self._observer.end("cut" if self._upstream_left or self.error is not None else "client_left")
+
+    def _shown(self, *, up: bool) -> Callable[[bytes], None] | None:
+        if self._observer is None:
+            return None
+        return self._observer.up if up else self._observer.down
 
     @staticmethod
     async def _end(client: Side, upstream: Side, error: GatewayError, last_words: bytes) -> None:

@@ -121,7 +121,7 @@ async def secure_url(gate: Gate, certificate: Certificate) -> AsyncIterator[str]
 async def test_both_clients_behind_tls(make: Make, secure_url: str, certificate: Certificate) -> None:
     """The older of the two speaks `wss` only."""
     client = make(base_url=secure_url)
-    options: Any = {"websocket_connection_options": {"ssl": certificate.trusting()}}
+    options: Any = {"websocket_connection_options": {"ssl": certificate.trusting(), "open_timeout": 60}}
     async with client.realtime.connect(model="gpt-realtime", **options) as connection:
         assert (await talk(connection)).status == "completed"
     async with client.beta.realtime.connect(model="gpt-4o-realtime-preview", **options) as older:

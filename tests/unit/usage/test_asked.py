@@ -18,8 +18,8 @@ def asked(basis: Basis, **body: Any) -> Asked:
 
 def test_texts_and_messages() -> None:
     messages = [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "dé"}]
-    assert asked("text", messages=messages) == Asked(text_bytes=6, messages=2, plain=True)
-    assert asked("text", input="abcd", n=3) == Asked(text_bytes=4, number=3, plain=True)
+    assert asked("text", messages=messages) == Asked(text_bytes=6, texts=("abc", "dé"), messages=2, plain=True)
+    assert asked("text", input="abcd", n=3) == Asked(text_bytes=4, texts=("abcd",), number=3, plain=True)
     assert asked("speech", input="dé").characters == 2
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.simulator.text import Prose
 from gateway.simulator.tokens import count
-from gateway.usage.estimate import Densities, text_bytes, text_of_answer, text_of_request
+from gateway.usage.estimate import Densities, size_of, text_bytes, texts_of_answer, texts_of_request
 from gateway.usage.extract import rules_of
 from gateway.usage.taps import EventTap
 
@@ -60,6 +60,15 @@ def test_memory_of_models_is_bounded() -> None:
     for number in range(5000):
         densities.learn(f"m{number}", "input", 450, 100)
     assert len(densities._seen) == 1024
+
+
+def text_of_request(body: bytes) -> tuple[int, int]:
+    _, messages, size = texts_of_request(body)
+    return size, messages
+
+
+def text_of_answer(body: bytes) -> int:
+    return size_of(texts_of_answer(body))
 
 
 def test_texts_of_requests() -> None:

@@ -77,7 +77,7 @@ def test_fields() -> None:
 def test_an_endless_event_ends_the_reading() -> None:
     reader = EventReader(largest=1000)
     assert reader.feed(b"data: " + b"x" * 900) == []
-    assert reader.held == 906
+    assert reader.busy
     assert reader.feed(b"x" * 200) == []
     assert reader.overflow
     assert len(reader.take_rest()) == 1106
