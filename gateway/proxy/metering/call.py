@@ -69,9 +69,9 @@ class CallMeter:
     def opened(self, status: int, headers: Mapping[bytes, bytes]) -> Callable[[list[bytes]], None] | None:
         """The answer's head has come. headers: its type and coding. Gives what its body is to be shown to."""
         self.status = status
-        self.keep()
         if status >= 400:
             return None
+        self._body = self._request.whole or b""
         coding = headers.get(b"content-encoding", b"")
         decoder = None
         if coding and coding.lower() != b"identity":
@@ -79,31 +79,28 @@ class CallMeter:
             if decoder is None:
                 return None  # what it says cannot be read
         self._tap = tap = tap_for(headers.get(b"content-type", b"").lower(), self.plan.rules, decoder)
-        return tap.feed
+        return tap.feed if len(self._body) <= _HELD else self._feed_first
 
-    def keep(self) -> None:
-        """The request's body is about to be let go: keeps of it what an estimate would need."""
-        body = self._request.whole
-        if not body or self._asked is not None:
-            return
-        if len(body) <= _HELD:
-            self._body = body
-        else:
-            self._asked = of_json(body, self.plan.kind.basis)
+    def _feed_first(self, parts: list[bytes]) -> None:
+        """A large request is looked at when the answer's first bytes have reached the client, and let go then."""
+        if self._asked is None:
+            self._asked = self._read()
+            self._body = b""
+        if self._tap is not None:
+            self._tap.feed(parts)
 
     def asked(self) -> Asked:
         """What the request asked for."""
-        if self._asked is None:
-            self.keep()
         if self._asked is None:
             self._asked = self._read()
         return self._asked
 
     def _read(self) -> Asked:
         basis = self.plan.kind.basis
-        if self._body:
-            return of_json(self._body, basis)
-        if self._request.whole is None:
+        body = self._body or self._request.whole
+        if body:
+            return of_json(body, basis)
+        if body is None:
             return of_form(self._request.facts, basis)
         return NOTHING
 
