@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.usage.plain import plain
 from gateway.usage.rules import ANY, QUANTITIES, RULES, SECONDS, Rule, Tool
 from gateway.values import Quantities
 
@@ -71,6 +72,8 @@ def rules_of(operation_id: str) -> tuple[Rule, ...]:
 
 def of_body(body: bytes | bytearray | memoryview, rules: tuple[Rule, ...]) -> list[Report]:
     """What a whole JSON answer reports."""
+    if len(rules) == 1 and rules[0].plain and (short := plain(body)) is not None:
+        return [Report(short.quantities, "", short.model or "", (short.service_tier or "").lower(), short.id or "")]
     top = _top(body)
     if top is None:
         return []

@@ -88,7 +88,8 @@ class Rule(msgspec.Struct, frozen=True):
     events: the same in events, by their type (member `type`, else the event's name). usage: where in that object usage
     stands. several: what a second report of a stream means: the newest counts (`last`), or each is of its own (`each`).
     deltas: the types of events whose text is a piece of the answer, for estimates: ANY, or what they end with.
-    category: of these lines, where it is not the operation's. source: where this is written.
+    category: of these lines, where it is not the operation's. plain: `plain.py` may read whole answers.
+    source: where this is written.
     """
 
     operations: tuple[str, ...]
@@ -100,6 +101,7 @@ class Rule(msgspec.Struct, frozen=True):
     deltas: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     category: str | None = None
+    plain: bool = False
 
 
 RESPONSE_EVENTS: Mapping[str, str] = MappingProxyType({
@@ -148,6 +150,7 @@ RULES = (
         events=MappingProxyType({ANY: ANY}),
         usage=("usage", "x_groq.usage"),
         deltas=(ANY,),
+        plain=True,
     ),
     Rule(
         ("createResponse",),
@@ -159,7 +162,7 @@ RULES = (
     ),
     Rule(("Compactconversation",), "package: types/responses/compacted_response.py", body=ANY),
     Rule(("createDecision",), "package: types/decision.py", body=ANY),
-    Rule(("createEmbedding",), "reference: Create embeddings, Returns", body=ANY),
+    Rule(("createEmbedding",), "reference: Create embeddings, Returns", body=ANY, plain=True),
     Rule(
         ("createImage", "createImageEdit", "createImageVariation"),
         "reference: The image generation response; Image streaming: image_generation.completed, image_edit.completed",

@@ -4,6 +4,7 @@ Labels are bounded: the model is a name from the price book or the settings' rou
 project, and the user and the key only where a setting says so.
 """
 
+import operator
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -49,7 +50,7 @@ class _Sum:
         self.number += 1
         self.nano_usd += line.nano_usd or 0
         self.requests += request
-        self.quantities = tuple(map(int.__add__, self.quantities, _values(line.quantities)))
+        self.quantities = tuple(map(operator.add, self.quantities, _values(line.quantities)))
 
 
 _values = msgspec.structs.astuple
