@@ -14,7 +14,7 @@ from gateway.values import Quantities
 _Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
 
-class _Details(msgspec.Struct):
+class Details(msgspec.Struct, frozen=True):
     cached_tokens: _Count | None = None
     audio_tokens: _Count | None = None
     image_tokens: _Count | None = None
@@ -28,8 +28,8 @@ class _Details(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: _Count
     completion_tokens: _Count = 0
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
+    prompt_tokens_details: Details | None = None
+    completion_tokens_details: Details | None = None
     input_tokens: UnsetType = UNSET
     output_tokens: UnsetType = UNSET
     input_tokens_details: UnsetType = UNSET
@@ -69,7 +69,7 @@ class Plain(msgspec.Struct):
         )
 
 
-_NONE = _Details()
+_NONE = Details()
 _decode = msgspec.json.Decoder(Plain).decode
 
 
