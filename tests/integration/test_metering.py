@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 
+import pytest
+
 from tests.fakes.upstream import SSE_HEAD, Exchange, answer, upstream
 from tests.fakes.wire import chunk, until
 from tests.fakes.worker import gateway, request
@@ -324,3 +326,32 @@ async def test_an_unknown_model_costs_the_ceiling_and_is_named_once() -> None:
         assert "notakey" not in str(said)
         assert gw.metric("gateway_unpriced_lines_total", model="other") == 2
         assert gw.metric("gateway_costs_usd_total", project="proj_1", model="other", batch="false") == 42e-6
+
+
+async def test_large_requests_are_kept_within_a_bound_and_estimated_either_way() -> None:
+    """Nobody looks at one whose answer reports; of what cannot be kept the size is noted when its answer begins."""
+    content = "word " * 20_000
+    body = json.dumps(
+        {"model": "gpt-5-mini", "messages": [{"role": "user", "content": content}], "stream": True}
+    ).encode()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(SSE_HEAD + chunk(event("Hi")))
+        await exchange.gone()
+
+    async with upstream(script) as up, gateway(up) as gw:
+        held = gw.worker._meter._held
+        for most in (held._most, 0):
+            held._most = most
+            client = await gw.connect()
+            client.send(request("POST", CHAT, body))
+            await client.head()
+            await client.chunked()
+            assert held.size >= len(body) if most else held.size == 0
+            client.close()
+            await gw.idle()
+        assert held.size == 0
+        kept, measured = (found.lines[0].quantities.input_tokens for found in gw.events)
+        assert kept == pytest.approx(len(content) / 4.5, rel=0.02)
+        assert measured == pytest.approx(kept, rel=0.02)

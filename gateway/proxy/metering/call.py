@@ -12,7 +12,8 @@ from gateway.usage.rules import Rule
 from gateway.usage.taps import Tap, tap_for
 from gateway.values import FormFacts, Principal
 
-_HELD = 16 * 1024  # bytes of a request's body that are kept until it is known whether anybody needs them
+_MOST_HELD = 64 * 1024 * 1024
+_UNCOUNTED = 16 * 1024  # bytes of a body that is not worth counting
 
 
 class Plan(Protocol):
@@ -43,12 +44,32 @@ class Request(Protocol):
     def facts(self) -> FormFacts: ...
 
 
+class Held:
+    """Bytes of requests that one worker keeps until their answers have ended: nearly all report their usage, and then
+    nobody needs to know what the request was. Beyond `most`, requests are measured when their answers begin."""
+
+    def __init__(self, most: int = _MOST_HELD) -> None:
+        self._most = most
+        self.size = 0
+
+    def take(self, size: int) -> bool:
+        if self.size + size > self._most:
+            return False
+        self.size += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.size -= size
+
+
 class CallMeter:
     """Notes on one call. `opened` and what it gives are the relay's; the rest is for the meter."""
 
-    __slots__ = ("_asked", "_body", "_request", "_tap", "plan", "principal", "seen", "status")
+    __slots__ = ("_asked", "_body", "_counted", "_held", "_request", "_tap", "plan", "principal", "seen", "status")
 
-    def __init__(self, plan: Plan, principal: Principal, seen: Observation, request: Request) -> None:
+    def __init__(self, plan: Plan, principal: Principal, seen: Observation, request: Request, held: Held) -> None:
+        self._held = held
+        self._counted = 0  # bytes of the body that were taken from `held`
         self.plan = plan
         self.principal = principal
         self.seen = seen
@@ -79,10 +100,22 @@ class CallMeter:
             if decoder is None:
                 return None  # what it says cannot be read
         self._tap = tap = tap_for(headers.get(b"content-type", b"").lower(), self.plan.rules, decoder)
-        return tap.feed if len(self._body) <= _HELD else self._feed_first
+        size = len(self._body)
+        if size <= _UNCOUNTED:
+            return tap.feed
+        if self._held.take(size):
+            self._counted = size
+            return tap.feed
+        return self._feed_first
+
+    def done(self) -> None:
+        """The call has been settled."""
+        if self._counted:
+            self._held.give_back(self._counted)
+            self._counted = 0
 
     def _feed_first(self, parts: list[bytes]) -> None:
-        """A large request is looked at when the answer's first bytes have reached the client, and let go then."""
+        """A request that cannot be kept is looked at when the answer's first bytes have reached the client."""
         if self._asked is None:
             self._asked = self._read()
             self._body = b""

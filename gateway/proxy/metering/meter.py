@@ -11,7 +11,7 @@ from gateway.errors import without_keys
 from gateway.operations.table import Operation
 from gateway.pricing.book import Book
 from gateway.proxy.http.visit import Observation
-from gateway.proxy.metering.call import CallMeter, Request
+from gateway.proxy.metering.call import CallMeter, Held, Request
 from gateway.proxy.metering.counters import UsageCounters
 from gateway.proxy.metering.socket import SocketMeter
 from gateway.telemetry.logging import Logger
@@ -63,6 +63,7 @@ class Meter:
         self._tokenizers = Tokenizers()
         self._densities = Densities(self._tokenizers.tokens)
         self._plans = plans(operations)
+        self._held = Held()
         self._unknown = Plan("", None, UNKNOWN, UNKNOWN_RULES)
         self._unpriced: set[str] = set()
         self._reported = 0
@@ -80,7 +81,7 @@ class Meter:
             plan = self._unknown if seen.method == "POST" else None
         else:
             plan = self._plans.get(operation.id)
-        return None if plan is None else CallMeter(plan, principal, seen, request)
+        return None if plan is None else CallMeter(plan, principal, seen, request, self._held)
 
     def begin_socket(self, principal: Principal, operation: Operation | None, seen: Observation) -> SocketMeter | None:
         """A socket is about to be opened upstream; None if it is free."""
@@ -93,6 +94,12 @@ class Meter:
 
     def settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
         """The call has ended. sent: whether an upstream may have taken it on. ended: as in the access line."""
+        try:
+            self._settle(call, sent=sent, ended=ended)
+        finally:
+            call.done()
+
+    def _settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
         seen, plan = call.seen, call.plan
         sent = sent and call.sent_whole and call.status < 400
         if plan is self._unknown and not call.status:
