@@ -15,6 +15,8 @@ _Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
 
 
 class Details(msgspec.Struct, frozen=True):
+    """`prompt_tokens_details` or `completion_tokens_details`: counts, in tokens."""
+
     cached_tokens: _Count | None = None
     audio_tokens: _Count | None = None
     image_tokens: _Count | None = None

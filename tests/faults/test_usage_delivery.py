@@ -125,10 +125,8 @@ async def test_a_batch_that_ran_without_saying_so(start_server: StartServer, tmp
     ):
         worker.add(1, 2, 3)
         await eventually(lambda: worker.count("spooled") == 3)
-        worker.add(4, 5)
-        await eventually(lambda: streamed(server) == ids(1, 2, 3, 4, 5))
         await eventually(lambda: server.calls("evalsha") > 4)
-        assert streamed(server) == ids(1, 2, 3, 4, 5)
+        assert streamed(server) == ids(1, 2, 3), "however often they were sent"
 
 
 async def test_a_server_that_refuses_gets_it_later(start_server: StartServer, tmp_path: Path) -> None:
