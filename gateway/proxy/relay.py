@@ -208,27 +208,14 @@ class AskedRelay(Relay):
     An answer that refuses the asking is not passed on: the request is sent again without.
     """
 
+    request: Taken  # set by `relay_for`
     _stripper: UsageStripper | None = None
     _decoder: BodyDecoder | None = None  # of an answer that is compressed though that was not asked for
     _refusal: ResponseHead | None = None
-
-    def __init__(
-        self,
-        down: Downstream,
-        clock: Clock,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        key: bytes,
-        operation: Operation | None,
-        on_head: Callable[[], None],
-        request: Taken,
-    ) -> None:
-        super().__init__(down, clock, loop, key=key, operation=operation, on_head=on_head)
-        self._request = request
-        self._held: list[bytes] = []
+    _held: tuple[bytes, ...] = ()  # of the refusal's body
 
     def on_head(self, head: ResponseHead) -> None:
-        if not self._request.asked:
+        if not self.request.asked:
             super().on_head(head)
         elif head.status == 400 and not head.no_body:
             self._refusal = head
@@ -246,7 +233,7 @@ class AskedRelay(Relay):
 
     def on_data(self, parts: list[bytes]) -> None:
         if self._refusal is not None:
-            self._held += parts
+            self._held += tuple(parts)
             if sum(map(len, self._held)) > _LONGEST_REFUSAL:
                 self._pass_refusal(self._refusal)
         elif self._stripper is None or not parts:
@@ -268,7 +255,7 @@ class AskedRelay(Relay):
     def on_end(self) -> None:
         if self._refusal is not None:
             if _NAMED.search(b"".join(self._held)):
-                self._refusal, self._held = None, []
+                self._refusal, self._held = None, ()
                 self._finish(Ending(unasked=True))
                 return
             self._pass_refusal(self._refusal)
@@ -278,9 +265,9 @@ class AskedRelay(Relay):
 
     def _pass_refusal(self, head: ResponseHead) -> None:
         """It was about something else: the client gets it."""
-        held, self._held, self._refusal = self._held, [], None
+        held, self._held, self._refusal = self._held, (), None
         super().on_head(head)
-        super().on_data(held)
+        super().on_data(list(held))
 
 
 def relay_for(  # noqa: PLR0917 - names cost time here
@@ -292,9 +279,11 @@ def relay_for(  # noqa: PLR0917 - names cost time here
     operation: Operation | None,
 ) -> Relay:
     """The relay for the answer to a request, whose body is let go when the answer comes."""
-    if taken.askable:
-        return AskedRelay(down, clock, loop, key=key, operation=operation, on_head=taken.release, request=taken)
-    return Relay(down, clock, loop, key=key, operation=operation, on_head=taken.release)
+    if not taken.askable:
+        return Relay(down, clock, loop, key=key, operation=operation, on_head=taken.release)
+    relay = AskedRelay(down, clock, loop, key=key, operation=operation, on_head=taken.release)
+    relay.request = taken
+    return relay
 
 
 class StreamHead(msgspec.Struct, frozen=True):

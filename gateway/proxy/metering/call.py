@@ -87,6 +87,11 @@ class CallMeter:
     def sent_whole(self) -> bool:
         return self._request.complete
 
+    @property
+    def small(self) -> bool:
+        """Whether the request is quickly looked at."""
+        return len(self._body) <= _UNCOUNTED
+
     def opened(self, status: int, headers: Mapping[bytes, bytes]) -> Callable[[list[bytes]], None] | None:
         """The answer's head has come. headers: its type and coding. Gives what its body is to be shown to."""
         self.status = status
@@ -100,9 +105,9 @@ class CallMeter:
             if decoder is None:
                 return None  # what it says cannot be read
         self._tap = tap = tap_for(headers.get(b"content-type", b"").lower(), self.plan.rules, decoder)
-        size = len(self._body)
-        if size <= _UNCOUNTED:
+        if self.small:
             return tap.feed
+        size = len(self._body)
         if self._held.take(size):
             self._counted = size
             return tap.feed

@@ -27,6 +27,7 @@ from gateway.usage.sockets.turns import Finished
 from gateway.values import Cost, Principal, UsageEvent, UsageLine
 
 _LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
+_LEARN_EVERY_LARGE = 1024  # of those whose request takes a while to be looked at
 _TOLD = frozenset({"text", "input"})  # bases whose reports need nothing of the request besides
 _UNFINISHED = frozenset({"queued", "in_progress", "requires_action", "validating", "validating_files", "running"})
 _SWITCHED = 101  # status of what happens on a socket, as in its access line
@@ -152,7 +153,9 @@ class Meter:
     def _lines(self, call: CallMeter) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
-        learning = plan.kind.basis == "text" and (self._reported < _LEARN_FIRST or self._reported % _LEARN_EVERY == 0)
+        every = _LEARN_EVERY if call.small else _LEARN_EVERY_LARGE
+        due = self._reported < _LEARN_FIRST or self._reported % every == 0
+        learning = due and plan.kind.basis == "text"
         answer = call.answer(texts=learning)
         attempt = Attempt(
             kind=plan.kind,
