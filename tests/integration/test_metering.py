@@ -103,6 +103,14 @@ async def test_a_client_that_asks_sees_all() -> None:
         assert gw.events[0].lines[0].source == "reported"
 
 
+@pytest.mark.parametrize("value", ["[]", "{}", "0", '"yes"'])
+async def test_what_is_no_answer_to_whether_it_asks_is_the_upstreams_to_judge(value: str) -> None:
+    body = STREAM[:-1] + b', "stream_options": {"include_usage": %b}}' % value.encode()
+    async with upstream(streaming) as up, gateway(up) as gw:
+        assert (await gw.ask(CHAT, body)).status == 200
+        assert bytes(up.last.body) == body
+
+
 async def test_an_upstream_that_refuses_to_be_asked_is_asked_no_more() -> None:
     async def script(exchange: Exchange) -> None:
         if b"stream_options" in await exchange.whole():

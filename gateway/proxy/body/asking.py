@@ -42,7 +42,10 @@ class Splice(msgspec.Struct, frozen=True):
 
 def asks(options: Any) -> bool:
     """Whether stream options ask for usage themselves. Other values than true are for the upstream to judge."""
-    return isinstance(options, dict) and options.get("include_usage", False) not in {False, None}
+    if not isinstance(options, dict):
+        return False
+    value = options.get("include_usage")
+    return value is not None and value is not False
 
 
 def splice(body: bytes | bytearray, options: Any, decoder: HeadDecoder) -> Splice | None:
