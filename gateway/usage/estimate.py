@@ -149,11 +149,6 @@ def texts_of_answer(data: bytes | bytearray | memoryview) -> list[str]:
     return texts_in(value)
 
 
-def text_bytes(value: Any) -> int:
-    """Bytes, as UTF-8, of the texts in a decoded value."""
-    return size_of(texts_in(value))
-
-
 def texts_in(value: Any, depth: int = 0) -> list[str]:
     """The texts in a decoded value: strings in members that hold text, at any depth; media in them left out."""
     found: list[str] = []

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.simulator.text import Prose
 from gateway.simulator.tokens import count
-from gateway.usage.estimate import Densities, size_of, text_bytes, texts_of_answer, texts_of_request
+from gateway.usage.estimate import Densities, size_of, texts_in, texts_of_answer, texts_of_request
 from gateway.usage.extract import rules_of
 from gateway.usage.taps import EventTap
 
@@ -102,7 +102,7 @@ def test_depth_is_bounded() -> None:
     value: object = "x"
     for _ in range(500):
         value = {"content": value} if isinstance(value, str) else {"a": value}
-    assert text_bytes(value) == 0
+    assert texts_in(value) == []
 
 
 def test_the_text_of_a_long_stream_is_measured_in_a_sample() -> None:
