@@ -1,0 +1,102 @@
+"""The vocabulary of limits: what settings declare, the read model publishes, the scripts take and refusals name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+Scope = Literal["organization", "project", "project_model", "user", "key"]
+Unit = Literal["requests", "tokens", "images", "audio_bytes", "batch_tokens"]
+Window = Literal["day", "week", "month", "total"]
+Reserve = Literal["strict", "adaptive"]
+
+_MINUTE_US = 60_000_000
+_DAY_US = 86_400_000_000
+
+
+class RateKind(msgspec.Struct, frozen=True):
+    """A kind of rate limit. name: as in settings. unit: what a call takes; factor: of these in one of the limit's own
+    (megabytes are declared, bytes are taken). words: as OpenAI's refusals name it.
+    """
+
+    name: str
+    unit: Unit
+    period_us: int
+    words: str
+    factor: int = 1
+
+
+RATES: Mapping[str, RateKind] = MappingProxyType({
+    kind.name: kind
+    for kind in (
+        RateKind("requests_per_minute", "requests", _MINUTE_US, "requests per min (RPM)"),
+        RateKind("tokens_per_minute", "tokens", _MINUTE_US, "tokens per min (TPM)"),
+        RateKind("requests_per_day", "requests", _DAY_US, "requests per day (RPD)"),
+        RateKind("images_per_minute", "images", _MINUTE_US, "images per min (IPM)"),
+        RateKind("audio_megabytes_per_minute", "audio_bytes", _MINUTE_US, "audio megabytes per min", 1_000_000),
+        RateKind("batch_input_tokens_per_day", "batch_tokens", _DAY_US, "batch input tokens per day"),
+    )
+})  # fmt: skip
+CONCURRENT = "concurrent_requests"  # beside the rates: it has no period
+
+
+class RateLimit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """kind: a name of RATES, or CONCURRENT. limit: None lifts what would be inherited. burst: a bucket's capacity where
+    it is less than the limit. shadow: it counts and says so, and refuses nothing.
+    """
+
+    kind: str
+    limit: int | None
+    burst: int | None = None
+    shadow: bool = False
+
+
+class SpendLimit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """nano_usd: 10^-9 dollars; None lifts what would be inherited. Windows are UTC; weeks begin on Monday."""
+
+    window: Window
+    nano_usd: int | None
+    shadow: bool = False
+
+
+class LimitSet(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The limits of one subject; at most one of a kind and of a window."""
+
+    rates: tuple[RateLimit, ...] = ()
+    spend: tuple[SpendLimit, ...] = ()
+
+
+NONE = LimitSet()
+
+
+class LimitDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the read model holds for one organization, project, user or key, as JSON.
+
+    own: of the subject itself. models: of a project, by model group or model (its own bucket each); `*` for every model
+    that is not named, each its own bucket. keys, users, projects, project_models: what those beneath inherit, kind by
+    kind; keys in an organization's and in projects' documents, the others in the organization's only. groups: model
+    patterns (`*` stands for anything) that share a bucket, in the organization's only. reserve: in the organization's
+    and projects'.
+    """
+
+    own: LimitSet = NONE
+    models: dict[str, LimitSet] = {}
+    keys: LimitSet = NONE
+    users: LimitSet = NONE
+    projects: LimitSet = NONE
+    project_models: dict[str, LimitSet] = {}
+    groups: dict[str, tuple[str, ...]] = {}
+    reserve: Reserve | None = None
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A limit that holds for a call. subject: the id it is counted for; model: of project_model, the group's or the
+    model's name. origin: where it is declared, for people (`key_defaults of proj_x`).
+    """
+
+    scope: Scope
+    subject: str
+    limit: RateLimit | SpendLimit
+    model: str = ""
+    origin: str = ""
