@@ -57,6 +57,8 @@ def token_parts(quantities: Quantities) -> Amounts:
         audio, image = quantities.output_audio_tokens, quantities.output_image_tokens
         output_tokens -= audio + image
         parts += [("output_audio_tokens", audio), ("output_image_tokens", image)]
+    if not parts and input_tokens > 0 and output_tokens > 0:
+        return [("input_tokens", input_tokens), ("output_tokens", output_tokens)]
     parts = [("input_tokens", input_tokens), *parts, ("output_tokens", output_tokens)]
     return [part for part in parts if part[1] > 0]
 

@@ -4,6 +4,7 @@ How a price comes about, and every rule that is not arithmetic, is in docs/price
 """
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.pricing.amounts import amounts
 from gateway.pricing.names import Names
@@ -12,7 +13,7 @@ from gateway.pricing.sheet import Asked, Card, Cell, Fallback, Rate, Sheet, make
 from gateway.pricing.tables import STANDARD, Entry, Tables, load_tables
 from gateway.pricing.units import UnitName, charge
 from gateway.settings.model import Prices
-from gateway.values import UsageLine
+from gateway.values import Cost, UsageLine
 
 OTHER = "other"
 
@@ -101,6 +102,19 @@ class Book:
             known = known and cell.known
         return Price(total, tuple(items), card.rate, known)
 
+    def priced(self, line: UsageLine, at: float) -> tuple[UsageLine, Rate | None]:
+        """The line with what `price` says, and the rate if it is a stand-in. For every call: nothing else is made."""
+        card = self.card(line, at)
+        costs = []
+        total, known = 0, True
+        for unit, quantity in amounts(line, card):
+            cell = card.cells[unit] if unit not in card.sized else _sized(card, unit, line)
+            nano_usd = charge(quantity, cell.rate, cell.per)
+            costs.append(Cost(cell.item, unit, quantity, nano_usd))
+            total += nano_usd
+            known = known and cell.known
+        return replace(line, nano_usd=total, costs=tuple(costs)), None if known else card.rate
+
     def card(self, line: UsageLine, at: float) -> Card:
         """The rates that `price` takes for a line."""
         key = (
@@ -154,6 +168,4 @@ def _sized(card: Card, unit: UnitName, line: UsageLine) -> Cell:
     if cell is not None:
         return cell
     dearest = max(sizes.values(), key=lambda one: one.rate)
-    return msgspec.structs.replace(
-        dearest, known=False, source=f"{dearest.source}; the dearest: no rate for {size} {quality}"
-    )
+    return replace(dearest, known=False, source=f"{dearest.source}; the dearest: no rate for {size} {quality}")

@@ -65,7 +65,7 @@ def lines_of(attempt: Attempt, asked: Asked, answer: Answer, densities: Densitie
     """The lines of an attempt: as reported, else estimated. Never none: an attempt that was made is never free."""
     reports = newest(answer.reports)
     if reports:
-        return tuple(_reported(attempt, asked, answer, report) for report in reports)
+        return tuple([_reported(attempt, asked, answer, report) for report in reports])
     main = _estimated(attempt, asked, answer, densities)
     return (main, *_tools_seen(attempt, answer))
 
@@ -75,9 +75,8 @@ def model_of(attempt: Attempt, answer: Answer) -> str:
     return attempt.upstream_model or attempt.request_model or answer.model
 
 
-def newest(reports: Iterable[Report]) -> list[Report]:
+def newest(reports: list[Report]) -> list[Report]:
     """Each of those that count beside others, and the last of each category of those that do not."""
-    reports = list(reports)
     if len(reports) <= 1:
         return reports
     last: dict[tuple[str, str], Report] = {}

@@ -24,10 +24,11 @@ from gateway.usage.lines import Answer, Attempt, lines_of, model_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.usage.sockets.session import SESSIONS
 from gateway.usage.sockets.turns import Finished
-from gateway.values import Cost, Principal, UsageEvent, UsageLine
+from gateway.values import Principal, UsageEvent, UsageLine
 
 _LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
 _LEARN_EVERY_LARGE = 1024  # of those whose request takes a while to be looked at
+_LEARN_OUTPUT_EVERY = 4  # how much it puts out costs less to learn
 _TOLD = frozenset({"text", "input"})  # bases whose reports need nothing of the request besides
 _UNFINISHED = frozenset({"queued", "in_progress", "requires_action", "validating", "validating_files", "running"})
 _SWITCHED = 101  # status of what happens on a socket, as in its access line
@@ -153,9 +154,9 @@ class Meter:
     def _lines(self, call: CallMeter) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
+        basis, reported = plan.kind.basis, self._reported
         every = _LEARN_EVERY if call.small else _LEARN_EVERY_LARGE
-        due = self._reported < _LEARN_FIRST or self._reported % every == 0
-        learning = due and plan.kind.basis == "text"
+        learning = (reported < _LEARN_FIRST or reported % every == 0) and basis == "text"
         answer = call.answer(texts=learning)
         attempt = Attempt(
             kind=plan.kind,
@@ -167,25 +168,25 @@ class Meter:
         )
         if answer.reports:
             self._reported += 1
-            if plan.kind.basis == "text":
+            if learning or (basis == "text" and reported % _LEARN_OUTPUT_EVERY == 0):
                 self._learn(attempt, answer, call.asked() if learning else NOTHING)
-        elif plan.kind.basis == "unknown" or (answer.failed and not answer.text_bytes):
+        elif basis == "unknown" or (answer.failed and not answer.text_bytes):
             return (), ""
         pending = ""
         if plan.kind.deferred and not answer.reports and _unfinished(plan.kind, answer):
             pending = answer.object_id
-        if plan.kind.basis == "later" and not answer.reports:
+        if basis == "later" and not answer.reports:
             return (), pending
-        asked = NOTHING if answer.reports and plan.kind.basis in _TOLD else call.asked()
+        asked = NOTHING if answer.reports and basis in _TOLD else call.asked()
         return lines_of(attempt, asked, answer, self._densities), pending
 
     def _learn(self, attempt: Attempt, answer: Answer, asked: Asked) -> None:
         """A call that reported what it used shows what this model puts out, and, where all that it read and wrote was
         measured, how long its tokens are."""
-        own = [report.quantities for report in answer.reports if not report.category]  # the others are of tools
+        own = [report for report in answer.reports if not report.category]  # the others are of tools
         if not own:
             return
-        used, model, densities = own[-1], model_of(attempt, answer), self._densities
+        used, model, densities = own[-1].quantities, model_of(attempt, answer), self._densities
         densities.learn_output(model, used.output_tokens, used.reasoning_tokens)
         if not asked.plain:
             return
@@ -202,11 +203,10 @@ class Meter:
         return tuple([self._price(line, at) for line in lines])
 
     def _price(self, line: UsageLine, at: float) -> UsageLine:
-        price = self._book.price(line, at)
-        if not price.known:
-            self._no_price(price.rate.model, price.rate.note)
-        costs = tuple([Cost(item.name, item.unit, item.quantity, item.nano_usd) for item in price.items])
-        return msgspec.structs.replace(line, nano_usd=price.nano_usd, costs=costs)
+        priced, stand_in = self._book.priced(line, at)
+        if stand_in is not None:
+            self._no_price(stand_in.model, stand_in.note)
+        return priced
 
     def _no_price(self, model: str, note: str) -> None:
         self._counters.unpriced(self._book.label(model))
@@ -228,13 +228,14 @@ class Meter:
         pending: str = "",
     ) -> None:
         """Makes the event, counts it and delivers it. at: seconds since 1970."""
+        principal = of.principal
         event = UsageEvent(
             id=event_id,
             at_us=int(at * 1_000_000),
-            organization_id=of.principal.organization_id,
-            project_id=of.principal.project_id,
-            user_id=of.principal.user_id,
-            key_id=of.principal.key_id,
+            organization_id=principal.organization_id,
+            project_id=principal.project_id,
+            user_id=principal.user_id,
+            key_id=principal.key_id,
             operation=of.plan.operation,
             category=category,
             status=status,
