@@ -40,6 +40,9 @@ _INVALID = "invalid_request_error"
 _SERVER = "server_error"
 _UNAVAILABLE = "service_unavailable_error"
 _KEYS_PAGE = "https://platform.openai.com/account/api-keys"
+_LEARN_MORE = "Visit https://platform.openai.com/account/rate-limits to learn more."
+_LIMITED = "rate_limit_exceeded"
+_SPENT = "insufficient_quota"
 
 # Who is calling
 NO_API_KEY = ErrorKind(
@@ -123,6 +126,43 @@ REQUEST_TIMEOUT = ErrorKind(
     "Your request was not received completely in time.",
 )  # fmt: skip
 
+# Limits: OpenAI's words
+_REACHED = (
+    "Rate limit reached for {model} in {where} on {words}: Limit {limit}, Used {used}, Requested {requested}. "
+    f"Please try again in {{wait}}. {_LEARN_MORE}"
+)
+_TOO_LARGE = (
+    "Request too large for {model} in {where} on {words}: Limit {limit}, Requested {requested}. "
+    f"The input or output tokens must be reduced in order to run successfully. {_LEARN_MORE}"
+)
+_QUOTA = (
+    "You exceeded your current quota, please check your plan and billing details: the {window} spend limit of {where} "
+    "is ${limit}, of which ${used} is spent or reserved, and this request may cost ${requested}."
+)
+REQUESTS_LIMITED = ErrorKind("requests_limited", Fault.DOWNSTREAM, 429, "requests", _LIMITED, _REACHED)
+TOKENS_LIMITED = ErrorKind("tokens_limited", Fault.DOWNSTREAM, 429, "tokens", _LIMITED, _REACHED)
+REQUEST_TOO_LARGE = ErrorKind("request_too_large", Fault.DOWNSTREAM, 429, "tokens", _LIMITED, _TOO_LARGE, retry=False)
+ORGANIZATION_SPEND_LIMITED = ErrorKind(
+    "organization_spend_limited", Fault.DOWNSTREAM, 429, _SPENT, "organization_spend_limit_exceeded", _QUOTA, retry=False
+)
+PROJECT_SPEND_LIMITED = ErrorKind(
+    "project_spend_limited", Fault.DOWNSTREAM, 429, _SPENT, "project_spend_limit_exceeded", _QUOTA, retry=False
+)
+USER_SPEND_LIMITED = ErrorKind(
+    "user_spend_limited", Fault.DOWNSTREAM, 429, _SPENT, "user_spend_limit_exceeded", _QUOTA, retry=False
+)
+KEY_SPEND_LIMITED = ErrorKind(
+    "key_spend_limited", Fault.DOWNSTREAM, 429, _SPENT, "key_spend_limit_exceeded", _QUOTA, retry=False
+)
+UNBOUNDED = ErrorKind(
+    "unbounded", Fault.DOWNSTREAM, 400, _INVALID, "unbounded_request",
+    "What this request may use has no upper bound, without which this project admits none: {reason}.",
+)  # fmt: skip
+LIMITS_UNAVAILABLE = ErrorKind(
+    "limits_unavailable", Fault.GATEWAY, 503, _UNAVAILABLE, "limit_check_unavailable",
+    "Limits cannot be checked right now. Please try again later.", retry_after_s=1,
+)  # fmt: skip
+
 # The gateway
 INTERNAL = ErrorKind(
     "internal", Fault.GATEWAY, 500, _SERVER, None,
@@ -194,13 +234,17 @@ _encoder = msgspec.json.Encoder()
 class GatewayError(Exception):
     """An error of the gateway's own, raised where it is noticed and written to the client at the outermost door.
 
-    kind: the row. param: the request's field at fault, if there is one. words: what fills the row's message; never a
-    secret, for they go to the client and into logs. What looks like a key in a client's own words is hidden.
+    kind: the row. param: the request's field at fault, if there is one. wait_us: when to try again, in microseconds,
+    where it is known only now. words: what fills the row's message; never a secret, for they go to the client and into
+    logs. What looks like a key in a client's own words is hidden.
     """
 
-    def __init__(self, kind: ErrorKind, *, param: str | None = None, **words: object) -> None:
+    def __init__(
+        self, kind: ErrorKind, *, param: str | None = None, wait_us: int | None = None, **words: object
+    ) -> None:
         self.kind = kind
         self.param = param
+        self.wait_us = wait_us
         self.message = without_keys(kind.message.format(param=param, **words)) if words or param else kind.message
         super().__init__(self.message)
 
@@ -218,7 +262,11 @@ class GatewayError(Exception):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that belong to this error, besides the content's own."""
         headers = []
-        if self.kind.retry_after_s is not None:
+        if self.wait_us is not None:
+            milliseconds = max(1, -(-self.wait_us // 1000))
+            headers.append((b"retry-after", b"%d" % -(-milliseconds // 1000)))
+            headers.append((b"retry-after-ms", b"%d" % milliseconds))
+        elif self.kind.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % self.kind.retry_after_s))
         if self.kind.retry is not None:
             headers.append((b"x-should-retry", b"true" if self.kind.retry else b"false"))

@@ -43,7 +43,8 @@ class Secret:
 
 class Principal(msgspec.Struct, frozen=True):
     """Who is calling, as the read model knows it. Ids are OpenAI's style; user_id is the organization user who owns the
-    key, or the key's own service account. expires_at: seconds since 1970.
+    key, or the key's own service account. expires_at: seconds since 1970. version: of the record, for whoever asks
+    whether this is the newest; not in the record itself.
     """
 
     key_id: str
@@ -52,6 +53,7 @@ class Principal(msgspec.Struct, frozen=True):
     organization_id: str
     expires_at: int | None = None
     revoked: bool = False
+    version: int = 0
 
 
 class FormFacts(msgspec.Struct, frozen=True):

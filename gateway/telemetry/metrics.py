@@ -59,6 +59,26 @@ METRICS = (
     Metric("gateway_log_lines_dropped_total", "counter", "Log lines dropped because nobody read them in time."),
     Metric("gateway_usage_events_total", "counter", "Usage events by where they went.", ("what",)),
     Metric("gateway_usage_spool_bytes", "gauge", "Usage that waits on disk, or is being delivered from there."),
+    Metric("gateway_reserve_seconds", "histogram", "Reserving in Redis, until the answer or the deadline.", (), _FAST),
+    Metric(
+        "gateway_limit_refusals_total",
+        "counter",
+        "Calls that a limit refused; shadow: that one would have refused.",
+        ("limit", "scope", "shadow"),
+    ),
+    Metric("gateway_limit_tokens_total", "counter", "Tokens of admitted calls, reserved and really used.", ("what",)),
+    Metric("gateway_limit_usd_total", "counter", "Dollars of admitted calls, reserved and really used.", ("what",)),
+    Metric(
+        "gateway_limit_utilization",
+        "gauge",
+        "The share of a project's tightest limits that is used, 0 to 1.",
+        ("project", "limit"),
+    ),
+    Metric(
+        "gateway_limits_without_redis_total", "counter", "Calls whose limits Redis could not check.", ("outcome",)
+    ),
+    Metric("gateway_reservations", "gauge", "Calls in flight with a reservation."),
+    Metric("gateway_redis_breaker", "gauge", "Breakers of workers' calls to Redis, by state.", ("state",)),
     Metric("gateway_info", "gauge", "Always 1.", ("version",), process="supervisor"),
     Metric("gateway_workers", "gauge", "Worker processes.", ("state",), process="supervisor"),
     Metric("gateway_restarts_total", "counter", "Processes that ended by themselves.", ("role",), process="supervisor"),
@@ -67,7 +87,7 @@ METRICS = (
 )
 
 _READINGS = 5  # of the folder of lanes, until none of its files changes hands meanwhile
-_LARGEST = frozenset({"gateway_loop_lag_seconds"})  # over workers the largest counts, not the sum
+_LARGEST = frozenset({"gateway_loop_lag_seconds", "gateway_limit_utilization"})  # over workers the largest counts, not the sum
 
 
 class Counts:

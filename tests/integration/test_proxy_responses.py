@@ -13,7 +13,7 @@ from tests.fakes.worker import AUTH, gateway, request
 async def test_status_reason_headers_and_body_as_they_came() -> None:
     sent = [
         (b"X-One", b"1"), (b"x-two", b"caf\xe9"), (b"X-ONE", b"one"), (b"openai-processing-ms", b"12"),
-        (b"x-ratelimit-limit-requests", b"60"), (b"Content-Encoding", b"br"), (b"ETag", b'"x"'), (b"Date", b"now"),
+        (b"x-ratelimit", b"60"), (b"Content-Encoding", b"br"), (b"ETag", b'"x"'), (b"Date", b"now"),
         (b"Retry-After", b"1"), (b"retry-after-ms", b"1000"), (b"Content-Disposition", b"attachment; filename=x"),
         (b"Location", b"/v1/realtime/calls/c"), (b"Server", b"cloudflare"), (b"access-control-allow-origin", b"*"),
         (b"x-request-id", b"req_1"), (b"X-Empty", b""),
@@ -29,7 +29,7 @@ async def test_what_concerns_the_upstreams_host_or_connection_stays_there() -> N
     sent = [
         (b"Set-Cookie", b"a=b"), (b"set-cookie", b"c=d"), (b"Alt-Svc", b"h3"), (b"Strict-Transport-Security", b"max-age=1"),
         (b"Connection", b"keep-alive, X-Mine"), (b"Keep-Alive", b"timeout=5"), (b"X-Mine", b"1"), (b"X-Kept", b"1"),
-        (b"Proxy-Authenticate", b"Basic"), (b"Upgrade", b"h2c"), (b"Trailer", b"X-T"), (b"TE", b"x"),
+        (b"x-ratelimit-limit-requests", b"60"), (b"X-RateLimit-Reset-Tokens", b"1s"), (b"Proxy-Authenticate", b"Basic"), (b"Upgrade", b"h2c"), (b"Trailer", b"X-T"), (b"TE", b"x"),
     ]  # fmt: skip
     async with upstream(saying(answer(b"{}", *sent, kind=b""))) as up, gateway(up) as gw:
         found = await gw.ask()

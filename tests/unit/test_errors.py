@@ -10,12 +10,18 @@ from gateway import errors
 from gateway.errors import ErrorKind, Fault, GatewayError, without_keys
 
 ROWS = [row for row in vars(errors).values() if isinstance(row, ErrorKind)]
-WORDS = dict.fromkeys(("key", "method", "path", "model", "reason", "limit", "encoding"), "x")
+WORDS = dict.fromkeys((
+    "key", "method", "path", "model", "reason", "limit", "encoding", "where", "words", "used", "requested", "wait", "window",
+), "x")  # fmt: skip
 
 # openai-wire.md 3.2, of what a gateway can cause: status, type, code
 OPENAIS = {
     "no_api_key": (401, "invalid_request_error", None), "incorrect_api_key": (401, "invalid_request_error", "invalid_api_key"),
     "invalid_url": (404, "invalid_request_error", None), "model_not_found": (404, "invalid_request_error", "model_not_found"),
+    "requests_limited": (429, "requests", "rate_limit_exceeded"), "tokens_limited": (429, "tokens", "rate_limit_exceeded"),
+    "request_too_large": (429, "tokens", "rate_limit_exceeded"),
+    "project_spend_limited": (429, "insufficient_quota", "project_spend_limit_exceeded"),
+    "organization_spend_limited": (429, "insufficient_quota", "organization_spend_limit_exceeded"),
     "internal": (500, "server_error", None), "overloaded": (503, "service_unavailable_error", "server_is_overloaded"),
 }  # fmt: skip
 STATUSES = {
@@ -40,7 +46,7 @@ def test_each_row(row: ErrorKind) -> None:
     assert (b"www-authenticate" in headers) == (row.status == 401)
     if row.status == 503:
         assert int(headers[b"retry-after"]) >= 1
-    if row.retry is None:
+    if row.retry is None and row.status != 429:  # a rate limit passes, and says when
         assert (row.status in RETRIED) == (row.fault is not Fault.DOWNSTREAM or row.name == "request_timeout")
 
 

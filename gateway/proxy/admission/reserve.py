@@ -1,23 +1,220 @@
-"""Limits and budgets. Until the Admission issue everything is admitted and nothing is counted; the places are here."""
+"""Limits and budgets: a call takes what it may use before it goes upstream, and gives back what it has not used."""
 
-import msgspec
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
+from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
+from gateway.accounts.reservations import Reservations, provisional
+from gateway.clock import Clock
+from gateway.errors import LIMITS_UNAVAILABLE, UNBOUNDED, GatewayError
 from gateway.operations.table import Operation
-from gateway.values import Principal
+from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request, Unbounded
+from gateway.proxy.admission.leases import Leases
+from gateway.proxy.admission.levels import Headers, level_headers
+from gateway.proxy.admission.local import Hit, LocalLimits
+from gateway.proxy.admission.plans import Planned, Plans
+from gateway.proxy.admission.provisional import event_of, head_of, of_tokens
+from gateway.proxy.admission.refusal import refusal
+from gateway.proxy.admission.tallies import Tallies
+from gateway.redisdb.failures import HotUnavailable, RedisFailure
+from gateway.settings.limits import WhenRedisIsAway
+from gateway.values import Principal, UsageEvent
+
+_TRIES = 3  # of a reserve: limits may change again while it is repeated
 
 
-class Reservation(msgspec.Struct, frozen=True):
-    """What was taken before a call, to be given back or charged after it."""
+class Notes(Protocol):
+    """What is noted of a request: see `http.visit.Observation`."""
+
+    request_id: str
+    method: str
+    wall: float
+    model: str
+    upstream_model: str
+    admitted_us: int
 
 
-OPEN = Reservation()
+class Answering(Protocol):
+    """What is answered on: see `http.downstream.Downstream`."""
+
+    levels: Headers
+
+
+class Grant:
+    """What a call was admitted with. counted: what it holds of local limits."""
+
+    __slots__ = ("counted", "estimate", "id", "organization_id", "planned")
+
+    def __init__(self, call_id: str, organization_id: str, planned: Planned, estimate: Estimate) -> None:
+        self.id = call_id
+        self.organization_id = organization_id
+        self.planned = planned
+        self.estimate = estimate
+        self.counted: tuple[tuple[str, str, str, str], ...] = ()
 
 
 class Admission:
-    """Admits calls before they reach an upstream, and settles them afterwards."""
+    """Admits calls before they reach an upstream, and ends what they took afterwards. One per worker."""
 
-    def reserve(self, _principal: Principal, _operation: Operation | None, _model: str | None) -> Reservation:
-        return OPEN
+    def __init__(
+        self,
+        reservations: Reservations,
+        leases: Leases,
+        plans: Plans,
+        estimator: Estimator,
+        tallies: Tallies,
+        away: WhenRedisIsAway,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._reservations = reservations
+        self._leases = leases
+        self._plans = plans
+        self._estimator = estimator
+        self._tallies = tallies
+        self._away = away
+        self._clock = clock
+        self._local = LocalLimits(clock)
 
-    def settle(self, _reservation: Reservation) -> None:
-        return
+    async def reserve(
+        self,
+        principal: Principal,
+        operation: Operation | None,
+        request: Request,
+        seen: Notes,
+        down: Answering,
+        models: Sequence[str],
+    ) -> Grant | None:
+        """Takes what the call may use of all limits that it has; None if it is free.
+
+        models: as the route's upstreams call the one that is asked for. Raises GatewayError: a refusal (429), UNBOUNDED
+        (400), LIMITS_UNAVAILABLE (503); and KeyChangedError if the principal is not what it was, nothing being taken.
+        """
+        planned = self._plans.of(principal, seen.model)
+        estimate = self._estimator.estimate(
+            planned.mode, operation, seen.method, principal.key_id, request, models, seen.wall
+        )
+        if isinstance(estimate, Unbounded):
+            raise GatewayError(UNBOUNDED, reason=estimate.reason)
+        if estimate is FREE and operation is not None:
+            return None
+        event = self._provisional(planned, principal, operation, seen, estimate)
+        for _ in range(_TRIES):
+            grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
+            if await self._taken(grant, event, seen, down):
+                return grant
+            planned = self._plans.of(principal, seen.model)
+        raise GatewayError(LIMITS_UNAVAILABLE)
+
+    def end(self, grant: Grant, event: UsageEvent | None, *, sent: bool) -> None:
+        """The call has ended. event: what settles it, on its way to Redis. sent: an upstream may have seen it."""
+        if grant.counted:
+            self._local.give_back(grant.counted)
+        if event is not None:
+            self._leases.let_go(grant.id)
+            self._tallies.settled(event)
+            self._learn(grant, event)
+        elif sent:
+            self._leases.release(grant.id, grant.organization_id)
+        else:
+            self._leases.cancel(grant.id, grant.organization_id)
+
+    async def _taken(self, grant: Grant, event: bytes, seen: Notes, down: Answering) -> bool:
+        """Whether the call is admitted; False if its limits have changed, and are known now. Raises as `reserve`."""
+        planned, taking = grant.planned, grant.estimate.taking
+        plan, lease_s = planned.plan, self._leases.lease_s
+        began = self._clock.monotonic()
+        try:
+            answer = await self._reservations.reserve(plan, grant.id, taking, event, lease_s)
+        except RedisFailure as failure:
+            self._tallies.took(self._clock.monotonic() - began)
+            self._without_redis(grant, seen, run=not isinstance(failure, HotUnavailable))
+            return True
+        except asyncio.CancelledError:
+            self._leases.cancel(grant.id, grant.organization_id)
+            raise
+        self._tallies.took(self._clock.monotonic() - began)
+        match answer:
+            case Admitted(at_us, requests, tokens, shadowed):
+                seen.admitted_us = at_us
+                down.levels = level_headers(plan.entries, requests, tokens)
+                self._leases.hold(grant.id, grant.organization_id)
+                self._tallies.reserved(taking)
+                for level in (requests, tokens):
+                    if level is not None:
+                        self._tallies.used(plan.entries[level.entry], level.remaining)
+                for entry in shadowed:
+                    self._tallies.shadowed(plan, plan.entries[entry], seen.model, seen.request_id)
+                return True
+            case Refused(_, entry, used, wait_us, requests, tokens):
+                down.levels = level_headers(plan.entries, requests, tokens)
+                self._tallies.refused(plan, plan.entries[entry], seen.model, seen.request_id)
+                raise refusal(plan.entries[entry], grant.organization_id, seen.model, taking, used, wait_us)
+            case Stale(_, version, key_changed, documents):
+                self._plans.update(grant.organization_id, version, documents)
+                if key_changed:
+                    raise KeyChangedError
+                return False
+            case Closed():
+                if self._away.spend == "closed":
+                    self._tallies.without_redis("refused")
+                    raise GatewayError(LIMITS_UNAVAILABLE)
+                self._without_redis(grant, seen, run=False)
+                return True
+            case Cancelled():
+                raise GatewayError(LIMITS_UNAVAILABLE)
+
+    def _without_redis(self, grant: Grant, seen: Notes, *, run: bool) -> None:
+        """Admits a call as the settings say for when Redis is away. run: the reserve may have been made, or may be yet.
+
+        Raises GatewayError.
+        """
+        planned, away = grant.planned, self._away
+        try:
+            if (
+                (away.spend == "closed" and (planned.spend or not planned.known))
+                or (away.rates == "closed" and (planned.rates or not planned.known))
+                or (away.concurrency == "closed" and (planned.concurrency or not planned.known))
+            ):
+                self._tallies.without_redis("refused")
+                raise GatewayError(LIMITS_UNAVAILABLE)
+            taking = grant.estimate.taking
+            taken = self._local.take(planned.local(away), taking, self._leases.workers)
+            if isinstance(taken, Hit):
+                self._tallies.refused(planned.plan, taken.applied, seen.model, seen.request_id)
+                raise refusal(
+                    taken.applied, grant.organization_id, seen.model, taking, taken.used, taken.wait_us
+                )
+        except GatewayError:
+            if run:
+                self._leases.cancel(grant.id, grant.organization_id)
+            raise
+        grant.counted = taken
+        self._tallies.without_redis("admitted")
+        if run:
+            self._leases.hold(grant.id, grant.organization_id)
+
+    def _provisional(
+        self, planned: Planned, principal: Principal, operation: Operation | None, seen: Notes, estimate: Estimate
+    ) -> bytes:
+        if operation is None:
+            return b""  # it is not known to cost anything
+        if estimate.line is not None:
+            line = self._estimator.provisional(estimate, operation, seen.model)
+            return provisional(event_of(principal, operation, seen.request_id, line))
+        head = planned.heads.get(operation.id)
+        if head is None:
+            head = planned.heads[operation.id] = head_of(principal, operation, seen.model)
+        return of_tokens(head, seen.request_id, estimate)
+
+    def _learn(self, grant: Grant, event: UsageEvent) -> None:
+        for line in event.lines:
+            if line.source == "reported" and line.category == event.category:
+                model = line.upstream_model or line.request_model
+                self._estimator.settled(grant.planned.plan.key_id, model, grant.estimate, line.quantities)
+                return
+
+
+class KeyChangedError(Exception):
+    """The key's record is another than the principal that was asked for."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.keyspace import Keyspace
 from gateway.proxy.auth.keys import KeysAwayError
@@ -31,12 +32,12 @@ class ReadModel:
         """The principal of a key as it is now, None if there is none. Raises KeysAwayError."""
         name = self._keyspace.key(digest.hex())
         try:
-            found = await self._hot.call(name, "HGET", name, "d")
+            version, found = await self._hot.call(name, "HMGET", name, "v", "d")
         except HotError as error:
             self._lookups.add(("failed",))
             raise KeysAwayError(str(error)) from None
         self._lookups.add(("found" if found is not None else "unknown",))
-        return self._decoder.decode(found) if found is not None else None
+        return replace(self._decoder.decode(found), version=int(version or 0)) if found is not None else None
 
     async def changes(self) -> AsyncIterator[bytes | bool]:
         """For ever: the digest of each key that changes; True when changes are heard from now on, False when not."""

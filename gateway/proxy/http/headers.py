@@ -20,6 +20,8 @@ REQUEST_DROPPED = HOP_BY_HOP | {
     b"openai-project", b"http2-settings",
 }  # fmt: skip
 
+# Neither way crosses `x-ratelimit-*`: the upstream's speak of the account that all clients share.
+#
 # Of a response: cookies, for the same reason; Alt-Svc and HSTS, because they make promises about the upstream's host
 # that a client would hold the gateway's host to.
 RESPONSE_DROPPED = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-security"}
@@ -49,7 +51,7 @@ def sorted_out(
     named: frozenset[bytes] = frozenset()
     for header in headers:
         name = header[0].lower()
-        if name not in dropped:
+        if name not in dropped and name[:12] != b"x-ratelimit-":
             passing.append(header)
             if name in wanted:
                 found.setdefault(name, header[1])

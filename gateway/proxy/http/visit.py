@@ -26,6 +26,7 @@ class Observation:
     upstream = upstream_model = upstream_request_id = client_request_id = ""
     stream = False
     attempts = 0
+    admitted_us = 0  # since 1970, by Redis' clock; 0 if nothing was reserved there
     sent_at = head_at = 0.0
     bytes_in = bytes_out = 0
 

@@ -94,28 +94,32 @@ class Meter:
         session = make(self._clock.wall, plan.rules, plan.kind)
         return SocketMeter(plan, principal, seen, session, self.settle_response)
 
-    def settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
-        """The call has ended. sent: whether an upstream may have taken it on. ended: as in the access line."""
+    def settle(self, call: CallMeter, *, sent: bool, ended: str) -> UsageEvent | None:
+        """The call has ended; gives its event, which is on its way. None if there is none: no upstream has seen the
+        call, or it is of an unknown kind and says nothing of usage.
+
+        sent: whether an upstream may have taken it on. ended: as in the access line.
+        """
         try:
-            self._settle(call, sent=sent, ended=ended)
+            return self._settle(call, sent=sent, ended=ended)
         finally:
             call.done()
 
-    def _settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
+    def _settle(self, call: CallMeter, *, sent: bool, ended: str) -> UsageEvent | None:
         seen, plan = call.seen, call.plan
         sent = sent and call.sent_whole and call.status < 400
-        if plan is self._unknown and not call.status:
-            return
+        if not seen.attempts or (plan is self._unknown and not call.status):
+            return None
         lines: tuple[UsageLine, ...] = ()
         pending = ""
         if sent:
             lines, pending = self._lines(call)
             if plan is self._unknown and not lines:
-                return
-        self._hand_over(
+                return None
+        return self._hand_over(
             call,
             seen.request_id,
-            seen.wall,
+            seen.admitted_us or int(seen.wall * 1e6),
             lines,
             category=plan.category,
             status=call.status,
@@ -143,7 +147,7 @@ class Meter:
         self._hand_over(
             socket,
             f"{seen.request_id}/{socket.number}",
-            done.begun_at,
+            int(done.begun_at * 1e6),
             lines,
             category=done.category,
             status=done.status or _SWITCHED,
@@ -218,7 +222,7 @@ class Meter:
         self,
         of: CallMeter | SocketMeter,
         event_id: str,
-        at: float,
+        at_us: int,
         lines: tuple[UsageLine, ...],
         *,
         category: str | None,
@@ -226,12 +230,12 @@ class Meter:
         ended: str,
         end_user: str,
         pending: str = "",
-    ) -> None:
-        """Makes the event, counts it and delivers it. at: seconds since 1970."""
+    ) -> UsageEvent:
+        """Makes the event, counts it and delivers it. at_us: µs since 1970."""
         principal = of.principal
         event = UsageEvent(
             id=event_id,
-            at_us=int(at * 1_000_000),
+            at_us=at_us,
             organization_id=principal.organization_id,
             project_id=principal.project_id,
             user_id=principal.user_id,
@@ -243,10 +247,11 @@ class Meter:
             stream=of.seen.stream,
             end_user=end_user,
             pending=pending,
-            lines=self.priced(lines, at),
+            lines=self.priced(lines, at_us / 1e6),
         )
         self._counters.count(event)
         self._deliver(event)
+        return event
 
 
 def plans(operations: Iterable[Operation]) -> Mapping[str, Plan]:

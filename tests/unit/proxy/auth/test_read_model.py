@@ -22,7 +22,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.values import Principal
 from tests.fakes.wire import soon, until
 
-PRINCIPAL = Principal("key_1", "proj_1", "user_1", "org-1")
+PRINCIPAL = Principal("key_1", "proj_1", "user_1", "org-1", version=7)
 KEY = digest("sk-gw-one")
 
 
@@ -37,11 +37,12 @@ class Redis:
         me: Any = self
         self.model = ReadModel(me, me, Keyspace("gw"), self.metrics)
 
-    async def call(self, name: str, *command: str) -> bytes | None:
-        assert command == ("HGET", name, "d")
+    async def call(self, name: str, *command: str) -> list[bytes | None]:
+        assert command == ("HMGET", name, "v", "d")
         if self.failure is not None:
             raise self.failure
-        return self.stored.get(name)
+        found = self.stored.get(name)
+        return [None, None] if found is None else [b"7", found]
 
     async def subscribe(self, channel: str) -> AsyncIterator[Connected | Disconnected | Message]:
         assert channel == "gw:invalidate"

@@ -1,0 +1,127 @@
+"""What a worker holds in Redis, kept alive while its calls run, and given back for certain where a call never was."""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.accounts.reservations import Reservations
+from gateway.clock import Clock
+from gateway.redisdb.failures import RedisFailure
+from gateway.redisdb.hot_connection import backoff_s
+from gateway.tasks import Tasks
+from gateway.telemetry.logging import Logger
+
+_PER_LEASE = 3  # renewals: two may fail
+_PER_SCRIPT = 200
+
+
+class Leases:
+    """The reservations of one worker. All of them are renewed together; whoever begins one says so with `hold`."""
+
+    def __init__(
+        self,
+        reservations: Reservations,
+        worker_id: str,
+        organizations: Callable[[], tuple[str, ...]],
+        *,
+        lease_s: float,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        """organizations: in which this worker counts as alive, also without reservations."""
+        self._reservations = reservations
+        self._worker_id = worker_id
+        self._organizations = organizations
+        self._clock = clock
+        self._log = log
+        self.lease_s = lease_s
+        self.workers = 1  # last known number of live ones, of all gateways on this Redis
+        self._held: dict[str, tuple[str, float]] = {}  # id → organization, when it was begun or renewed
+        self._ends: dict[str, tuple[str, bool]] = {}  # to be cancelled or released: id → organization, whether cancelled
+        self._wake = asyncio.Event()
+        self._tasks = Tasks()
+
+    def start(self) -> None:
+        self._tasks.spawn(self._renew(), "renew reservations")
+        self._tasks.spawn(self._end_all(), "give back reservations")
+
+    async def close(self) -> None:
+        """Gives back what is still to be, as far as one try goes."""
+        await self._tasks.cancel()
+        await self._end_some()
+
+    def hold(self, reservation_id: str, organization_id: str) -> None:
+        """A reservation was made, or may have been."""
+        self._held[reservation_id] = (organization_id, self._clock.monotonic())
+
+    def let_go(self, reservation_id: str) -> None:
+        """It is settled by its event, which is on its way."""
+        self._held.pop(reservation_id, None)
+
+    def cancel(self, reservation_id: str, organization_id: str) -> None:
+        """It is to be as if it had never been; repeated until Redis says so."""
+        self._end(reservation_id, organization_id, cancelled=True)
+
+    def release(self, reservation_id: str, organization_id: str) -> None:
+        """It ends with nothing used and no event; the request counts."""
+        self._end(reservation_id, organization_id, cancelled=False)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _end(self, reservation_id: str, organization_id: str, *, cancelled: bool) -> None:
+        self._held.pop(reservation_id, None)
+        self._ends[reservation_id] = (organization_id, cancelled)
+        self._wake.set()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease_s / _PER_LEASE)
+            for organization_id in self._organizations():
+                await self._renew_of(organization_id)
+
+    async def _renew_of(self, organization_id: str) -> None:
+        now = self._clock.monotonic()
+        due = now - self.lease_s / _PER_LEASE / 2  # the young ones can wait for the next round
+        ids = [key for key, (owner, since) in self._held.items() if owner == organization_id and since <= due]
+        for start in range(0, max(1, len(ids)), _PER_SCRIPT):
+            some = ids[start : start + _PER_SCRIPT]
+            try:
+                extended = await self._reservations.extend(organization_id, self._worker_id, some, self.lease_s)
+            except RedisFailure:
+                return
+            self.workers = max(1, extended.workers)
+            for reservation_id in extended.lost:
+                self._held.pop(reservation_id, None)
+            for reservation_id in some:
+                if reservation_id in self._held:
+                    self._held[reservation_id] = (organization_id, now)
+
+    async def _end_all(self) -> None:
+        failures = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if await self._end_some():
+                failures = 0
+            else:
+                failures += 1
+                await asyncio.sleep(backoff_s(failures))
+                self._wake.set()
+
+    async def _end_some(self) -> bool:
+        """Whether Redis took all that there was."""
+        ends = dict(list(self._ends.items())[:_PER_SCRIPT])
+        for (organization_id, cancelled) in sorted(set(ends.values())):
+            ids = [key for key, end in ends.items() if end == (organization_id, cancelled)]
+            try:
+                if cancelled:
+                    await self._reservations.cancel(organization_id, ids)
+                else:
+                    await self._reservations.release(organization_id, ids)
+            except RedisFailure:
+                return False
+            for reservation_id in ids:
+                del self._ends[reservation_id]
+        if self._ends:
+            self._wake.set()
+        return True

@@ -1,0 +1,107 @@
+"""Which refusals are recorded: the first ones of a key, a limit and a minute one by one, of the others the number."""
+
+import msgspec
+
+from gateway.accounts.plan import Plan
+from gateway.clock import Clock
+from gateway.limits import Applied, RateLimit
+from gateway.telemetry.logging import Logger
+
+MOST_TOLD = 10
+_MOST_KEPT = 10_000  # keys and limits in a minute; what is refused beyond is only in the metrics
+_LONGEST_MODEL = 200
+_MINUTE_S = 60
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A record of refused calls. at_us: since 1970. limit: its name in settings, `spend.month` of spend. count: of calls;
+    of one, request_id is its id; of more, they are those of the minute that were not told one by one. shadow: they
+    passed.
+    """
+
+    at_us: int
+    organization_id: str
+    project_id: str
+    user_id: str
+    key_id: str
+    limit: str
+    scope: str
+    subject: str
+    model: str = ""
+    request_id: str = ""
+    count: int = 1
+    shadow: bool = False
+
+
+class _Kept:
+    __slots__ = ("first", "number")
+
+    def __init__(self, first: Refusal) -> None:
+        self.first = first
+        self.number = 0
+
+
+class Told:
+    """What of one worker's refusals is to be recorded. Bounded; `take` gives what has come up since the last time."""
+
+    def __init__(self, log: Logger, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._minute = 0
+        self._kept: dict[tuple[str, str, str, str, bool], _Kept] = {}
+        self._waiting: list[Refusal] = []
+
+    def add(self, plan: Plan, applied: Applied, model: str, request_id: str, *, shadow: bool) -> None:
+        """A call was refused, or would have been."""
+        self._turn()
+        refusal = Refusal(
+            at_us=int(self._clock.wall() * 1e6),
+            organization_id=plan.organization_id,
+            project_id=plan.project_id,
+            user_id=plan.user_id,
+            key_id=plan.key_id,
+            limit=name_of(applied),
+            scope=applied.scope,
+            subject=applied.subject,
+            model=model[:_LONGEST_MODEL],
+            request_id=request_id,
+            shadow=shadow,
+        )
+        key = (plan.key_id, refusal.limit, applied.scope, applied.subject, shadow)
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= _MOST_KEPT:
+                return
+            kept = self._kept[key] = _Kept(refusal)
+            self._log.info("limit_would_refuse" if shadow else "limit_refuses", **msgspec.structs.asdict(refusal))
+        kept.number += 1
+        if kept.number <= MOST_TOLD:
+            self._waiting.append(refusal)
+
+    def take(self) -> list[Refusal]:
+        self._turn()
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def end(self) -> list[Refusal]:
+        """All that is left, the counts of this minute too."""
+        self._minute = -1
+        return self.take()
+
+    def _turn(self) -> None:
+        """A new minute: of the last one, those that were not told are summed up."""
+        minute = int(self._clock.wall()) // _MINUTE_S
+        if minute == self._minute:
+            return
+        self._minute = minute
+        for kept in self._kept.values():
+            more = kept.number - MOST_TOLD
+            if more > 0:
+                self._waiting.append(msgspec.structs.replace(kept.first, request_id="", model="", count=more))
+        self._kept.clear()
+
+
+def name_of(applied: Applied) -> str:
+    """A limit's name: as in settings."""
+    limit = applied.limit
+    return limit.kind if isinstance(limit, RateLimit) else f"spend.{limit.window}"
