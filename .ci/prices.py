@@ -188,9 +188,7 @@ def entries(extra: dict[str, Any]) -> Iterator[Entry]:
         if model.id in free:
             layers = [Layer({"input_tokens": 0, "output_tokens": 0})]
         window = model.context_window or 0
-        yield Entry(
-            model.id, match, tuple(layers), flat=model.id in free, source=free.get(model.id, ""), window=window
-        )
+        yield Entry(model.id, match, tuple(layers), flat=model.id in free, source=free.get(model.id, ""), window=window)
     for row in extra["models"]:
         batch = [Layer(quoted_rates(row, "batch", ""), "batch")] if "batch" in row else []
         standard = Layer(quoted_rates(row), sized=quoted_sizes(row))
