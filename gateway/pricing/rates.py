@@ -1,4 +1,4 @@
-"""What tokens and tools cost before a call is made: the book's rates as a few integers, kept for each model and tier."""
+"""What tokens and tools cost before a call is made: the book's rates as a few integers for each model and tier."""
 
 import msgspec
 

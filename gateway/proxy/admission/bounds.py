@@ -68,6 +68,8 @@ WORST_SPOKEN = 4  # tokens of sound for a character that is read aloud: five cha
 USUAL_SPOKEN_A_S = 15  # characters
 SESSION_MS = 10_000  # of sound, for which sessions without responses are reserved
 
+# Hosted tools, by how the names of their types begin, and what a call of one costs: a member of TokenRates, `image`, or
+# nothing but the tokens that it leads to.
 TOOL_UNITS: Mapping[str, str] = MappingProxyType({
     "web_search": "web_search",
     "file_search": "file_search",
@@ -76,20 +78,18 @@ TOOL_UNITS: Mapping[str, str] = MappingProxyType({
     "image_generation": "image",
     "mcp": "",
 })  # fmt: skip
-"""Hosted tools, by how the names of their types begin, and what a call of one costs: a member of TokenRates, `image`, or
-nothing but the tokens that it leads to."""
 IMAGE_TOOL_MODEL = "gpt-image-2.6-sunburst"  # the default (package: types/responses/tool.py)
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """Tokens of a picture that a model looks at. low: with `detail: low`. usual: of 1024 × 1024. most: of any."""
+    """Tokens of a picture that a model looks at. low: with `detail: low`. usual: of 1024 by 1024. most: of any."""
 
     low: int
     usual: int
     most: int
 
 
-# Tiles of 512 × 512: a base and 4 (usual) or 8 tiles. Patches of 32 × 32: at most 1,536 times a factor, of which OpenAI
+# Tiles of 512 by 512: a base and 4 (usual) or 8 tiles. Patches of 32 by 32: at most 1,536 times a factor, of which OpenAI
 # has named several for some models; the largest stands here.
 _PATCHES_162 = Picture(1659, 1659, 2489)
 _PATCHES_172 = Picture(1762, 1762, 2642)
@@ -136,7 +136,7 @@ _MOST_DRAWN = 6240 + _PARTIAL
 _USUAL_DRAWN = 1056
 MOST_LOOKED_AT = 7_000  # tokens of a picture that is edited, in high fidelity
 USUAL_LOOKED_AT = 1_000
-# Models that draw in other sizes too: up to 3840 × 2160, which is 8 times as many as 1024 × 1024.
+# Models that draw in other sizes too: up to 3840 by 2160, which is 8 times as many as 1024 by 1024.
 _LARGEST_DRAWN = 8 * 4160 + _PARTIAL
 _THREE_SIZES = ("gpt-image-1", "chatgpt-image")
 

@@ -13,7 +13,17 @@ from gateway.operations.table import Operation
 from gateway.pricing.book import Book
 from gateway.pricing.rates import MILLION, RateCards, TokenRates
 from gateway.proxy.admission.bounds import (
-    IMAGE_TOOL_MODEL, MEASURES, MOST_ANSWERS, MOST_LOOKED_AT, TOOL_UNITS, WAYS, Assumed, Measure, Way, drawn, picture,
+    IMAGE_TOOL_MODEL,
+    MEASURES,
+    MOST_ANSWERS,
+    MOST_LOOKED_AT,
+    TOOL_UNITS,
+    WAYS,
+    Assumed,
+    Measure,
+    Way,
+    drawn,
+    picture,
 )  # fmt: skip
 from gateway.proxy.admission.contents import TEXT, Contents, HostedTool, contents, hosted_tools, plainly
 from gateway.proxy.admission.output import Inputs, Outputs
@@ -74,9 +84,13 @@ class _Known(msgspec.Struct, frozen=True):
     category: str | None
 
 
-class _Input(msgspec.Struct, frozen=True):
-    """What a body asks a model to read. size: bytes. text: of these, those of text, where there is something else."""
+class _Asked(msgspec.Struct, frozen=True):
+    """What a request asks of a model. size: bytes of its body; text: of these, those of text, where they are told
+    apart. calls: of hosted tools.
+    """
 
+    way: Way
+    head: HeadFacts
     size: int
     text: int
     held: Contents
@@ -105,9 +119,10 @@ class Estimator:
         self,
         mode: Reserve,
         operation: Operation | None,
+        request: Request,
+        *,
         method: str,
         key_id: str,
-        request: Request,
         models: Sequence[str],
         at: float,
     ) -> Estimate | Unbounded:
@@ -160,16 +175,12 @@ class Estimator:
         if tier in {"", "auto"}:
             tier = self._assumed.tier
         most: Estimate | None = None
-        asked: _Input | None = None
+        asked: _Asked | None = None
         for model in models:
             rates = self._rates.of(model, tier, known.category, at)
             if asked is None:
                 asked = self._asked(way, request, sounds=rates.sounds, strict=strict)
-            made = (
-                self._bounded(way, head, asked, model, rates, at)
-                if strict
-                else self._usual(way, head, asked, key_id, model, rates, at)
-            )
+            made = self._bounded(asked, model, rates, at) if strict else self._usual(asked, key_id, model, rates, at)
             if isinstance(made, Unbounded):
                 return made
             if most is None or made.taking.nano_usd > most.taking.nano_usd:
@@ -177,11 +188,11 @@ class Estimator:
         assert most is not None
         return most
 
-    def _asked(self, way: Way, request: Request, *, sounds: bool, strict: bool) -> _Input:
+    def _asked(self, way: Way, request: Request, *, sounds: bool, strict: bool) -> _Asked:
         head, body = request.head, request.whole
         if body is None:
             size = self._size(request)
-            return _Input(size, size, TEXT, way.stored, (), 0)
+            return _Asked(way, head, size, size, TEXT, way.stored, (), 0)
         held = contents(plainly(body) if strict else body, sounds=sounds)
         size = len(body)
         tools: tuple[HostedTool, ...] = ()
@@ -195,12 +206,11 @@ class Estimator:
         if tools:
             calls = self._assumed.tool_calls if head.tool_calls is None else head.tool_calls
         text = size if held is TEXT or strict else rough_text_bytes(body)
-        return _Input(size, text, held, head.stored or way.stored or held.referenced, tools, calls)
+        return _Asked(way, head, size, text, held, head.stored or way.stored or held.referenced, tools, calls)
 
-    def _bounded(
-        self, way: Way, head: HeadFacts, asked: _Input, model: str, rates: TokenRates, at: float
-    ) -> Estimate | Unbounded:
+    def _bounded(self, asked: _Asked, model: str, rates: TokenRates, at: float) -> Estimate | Unbounded:
         """At most: a token for each byte, or as much as the model reads, once for each turn that tools may lead to."""
+        way, head = asked.way, asked.head
         window = rates.window or self._assumed.window
         held, turns = asked.held, asked.calls + 1
         if asked.stored or held.files or asked.calls:
@@ -229,11 +239,9 @@ class Estimator:
             nano_usd += asked.calls * max(self._tool_price(tool, rates, at, strict=True) for tool in asked.tools)
         return Estimate(Taking(tokens=read + written, nano_usd=nano_usd), read, written, 0, max(number, 1))
 
-    def _usual(
-        self, way: Way, head: HeadFacts, asked: _Input, key_id: str, model: str, rates: TokenRates, at: float
-    ) -> Estimate:
+    def _usual(self, asked: _Asked, key_id: str, model: str, rates: TokenRates, at: float) -> Estimate:
         """About: by what was learned of the model, and of the key's answers."""
-        assumed, held = self._assumed, asked.held
+        way, head, assumed, held = asked.way, asked.head, self._assumed, asked.held
         window, text = rates.window or assumed.window, asked.text
         read = min(int(text * self._inputs.ratio(model)) + 1, asked.size)
         plain = held is TEXT and not asked.stored
@@ -298,7 +306,9 @@ class Estimator:
             line = line_for(known.kind, known.category, model, request, size, strict=strict)
             card = self._book.card(line, at)
             used = line.quantities
-            tokens = used.input_tokens + used.output_tokens if "tokens" in card.measures else 0
+            # What is not priced in tokens has none that count, but where nothing is reported an estimate names some.
+            counted = strict or "tokens" in card.measures
+            tokens = used.input_tokens + used.output_tokens if counted else 0
             nano_usd = self._book.price(line, at).nano_usd + (_PARTS_OF_A_LINE if strict else 0)
             taking = Taking(
                 tokens=tokens,

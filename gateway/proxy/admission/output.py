@@ -1,4 +1,4 @@
-"""What is learned from settled calls for the next ones: how long answers are, and how many tokens a body's bytes are."""
+"""What settled calls tell of the next ones: how long answers are, and how many tokens a byte of a body is."""
 
 from collections import OrderedDict
 

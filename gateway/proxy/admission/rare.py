@@ -5,8 +5,19 @@ from typing import Protocol
 import msgspec
 
 from gateway.proxy.admission.bounds import (
-    MOST_EDITED, MOST_IMAGES, MOST_LOOKED_AT, MOST_VIDEO_MS, SESSION_MS, USUAL_BYTES_A_S, USUAL_LOOKED_AT,
-    USUAL_SPOKEN_A_S, USUAL_TOKENS_A_S, WORST_BYTES_A_S, WORST_SPOKEN, WORST_TOKENS_A_S, drawn,
+    MOST_EDITED,
+    MOST_IMAGES,
+    MOST_LOOKED_AT,
+    MOST_VIDEO_MS,
+    SESSION_MS,
+    USUAL_BYTES_A_S,
+    USUAL_LOOKED_AT,
+    USUAL_SPOKEN_A_S,
+    USUAL_TOKENS_A_S,
+    WORST_BYTES_A_S,
+    WORST_SPOKEN,
+    WORST_TOKENS_A_S,
+    drawn,
 )  # fmt: skip
 from gateway.usage.asked import Asked, of_form, of_json
 from gateway.usage.kinds import Kind
