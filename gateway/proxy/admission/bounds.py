@@ -68,6 +68,7 @@ WORST_SPOKEN = 4  # tokens of sound for a character that is read aloud: five cha
 USUAL_SPOKEN_A_S = 15  # characters
 SESSION_MS = 10_000  # of sound, for which sessions without responses are reserved
 
+CLIENTS_TOOLS = frozenset({"function", "custom"})  # which the client runs: most are
 # Hosted tools, by how the names of their types begin, and what a call of one costs: a member of TokenRates, `image`, or
 # nothing but the tokens that it leads to.
 TOOL_UNITS: Mapping[str, str] = MappingProxyType({
@@ -89,8 +90,8 @@ class Picture(msgspec.Struct, frozen=True):
     most: int
 
 
-# Tiles of 512 by 512: a base and 4 (usual) or 8 tiles. Patches of 32 by 32: at most 1,536 times a factor, of which OpenAI
-# has named several for some models; the largest stands here.
+# Tiles of 512 by 512: a base and 4 (usual) or 8 tiles. Patches of 32 by 32: at most 1,536 times a factor, of which
+# OpenAI has named several for some models; the largest stands here.
 _PATCHES_162 = Picture(1659, 1659, 2489)
 _PATCHES_172 = Picture(1762, 1762, 2642)
 _PATCHES_246 = Picture(2520, 2520, 3779)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.proxy.admission.bounds import TOOL_UNITS
+from gateway.proxy.admission.bounds import CLIENTS_TOOLS, TOOL_UNITS
 
 # One look for all of them, as most bodies have none. In a text its quotes would be escaped.
 _ANY = re.compile(rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id")')
@@ -89,7 +89,7 @@ def hosted_tools(tools: bytes, body: bytes | bytearray, *, strict: bool) -> tupl
 
 def _hosted(declared: Iterable[_Tool]) -> Iterable[HostedTool]:
     for tool in declared:
-        if isinstance(tool.type, str):
+        if isinstance(tool.type, str) and tool.type not in CLIENTS_TOOLS:
             unit = next((unit for name, unit in TOOL_UNITS.items() if tool.type.startswith(name)), None)
             if unit is not None:
                 yield HostedTool(unit, tool.model if isinstance(tool.model, str) else "")
