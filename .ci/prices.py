@@ -187,12 +187,23 @@ def entries(extra: dict[str, Any]) -> Iterator[Entry]:
         assert bool(layers[0].rates or layers[0].sized) != (model.id in free), f"{model.id}: free or not?"
         if model.id in free:
             layers = [Layer({"input_tokens": 0, "output_tokens": 0})]
-        yield Entry(model.id, match, tuple(layers), flat=model.id in free, source=free.get(model.id, ""))
+        window = model.context_window or 0
+        yield Entry(model.id, match, tuple(layers), flat=model.id in free, source=free.get(model.id, ""), window=window)
     for row in extra["models"]:
         batch = [Layer(quoted_rates(row, "batch", ""), "batch")] if "batch" in row else []
         standard = Layer(quoted_rates(row), sized=quoted_sizes(row))
         match = Match(equals=tuple(row.get("names", ())), starts_with=tuple(row.get("prefixes", ())))
         yield Entry(row["id"], match, (standard, *batch), source=row["source"])
+
+
+def with_context(entry: Entry, extra: dict[str, Any]) -> Entry:
+    """An entry with what the hand-kept table says of its context, which is never less than genai-prices knows."""
+    for row in extra["contexts"]:
+        if entry.id in row["models"]:
+            window = row.get("window", entry.window)
+            assert window >= max(entry.window, row["output"]), f"{entry.id}: a window of {window} is too small"
+            return msgspec.structs.replace(entry, window=window, output=row["output"])
+    return entry
 
 
 def dearest(models: Iterable[Entry], tools: Layer, extra: dict[str, Any]) -> dict[UnitName, int]:
@@ -221,11 +232,12 @@ def tables(generated: str) -> Tables:
         layers = entry.layers
         for row in extra["times"]:
             layers = tuple(multiplied(layer, row) for layer in layers)
-        models.append(msgspec.structs.replace(entry, layers=layers))
+        models.append(with_context(msgspec.structs.replace(entry, layers=layers), extra))
     tools = Layer({})
     for row in extra["tools"]:
         (tools,) = added([tools], row)
     used = {row["model"] for part in ("add", "names", "free") for row in extra[part]}
+    used |= {name for row in extra["contexts"] for name in row["models"]}
     assert used <= {entry.id for entry in models}, used - {entry.id for entry in models}
     source = Source(
         "genai-prices", version("genai-prices"), "https://github.com/pydantic/genai-prices", NOTICE, generated

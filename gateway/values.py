@@ -76,6 +76,42 @@ class FormFacts(msgspec.Struct, frozen=True):
     file_middle: bytes = b""
 
 
+class HeadFacts(msgspec.Struct, frozen=True):
+    """What a JSON body's head says of the most that its call may use. None: not said, or not a number that bounds.
+
+    number: of answers, `n` or `best_of`, the larger one; None if what is said is no whole number above 0. prompts: how
+    many are answered, of a completion that gives a list. service_tier: lower case. stored: the input goes on from
+    something that the upstream has; template: what is stored is a prompt, which may bring tools of its own. tools: the
+    member as it stands in the body, empty for none. tool_calls: `max_tool_calls`. searches: there are options for a
+    chat's web search.
+    """
+
+    number: int | None = 1
+    prompts: int = 1
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    service_tier: str = ""
+    stored: bool = False
+    template: bool = False
+    tools: bytes = b""
+    tool_calls: int | None = None
+    searches: bool = False
+
+
+class Taking(msgspec.Struct, frozen=True):
+    """What a call takes of its limits when it is reserved. The units are those of `limits.Unit`; tokens are those of
+    input and output together, nano_usd is 10^-9 dollars.
+    """
+
+    requests: int = 1
+    tokens: int = 0
+    images: int = 0
+    audio_bytes: int = 0
+    batch_tokens: int = 0
+    nano_usd: int = 0
+
+
 class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):
     """How much of what a call used. Tokens are counted as in OpenAI's `usage`: the totals hold their parts.
 

@@ -117,6 +117,15 @@ class Book:
 
     def card(self, line: UsageLine, at: float) -> Card:
         """The rates that `price` takes for a line."""
+        return self.sheet(line).card(at, line.quantities.input_tokens)
+
+    def context(self, model: str) -> tuple[int, int]:
+        """How many tokens a model reads and writes in a call at most, and how many it writes; 0 if nobody knows."""
+        entry = self._entry(model)
+        return (entry.window, entry.output) if entry is not None else (0, 0)
+
+    def sheet(self, line: UsageLine) -> Sheet:
+        """The rates for a line of any time and length."""
         key = (
             line.response_model,
             line.upstream_model,
@@ -126,9 +135,7 @@ class Book:
             line.category,
         )
         sheet = self._sheets.get(key)
-        if sheet is None:
-            sheet = self._remember(key)
-        return sheet.card(at, line.quantities.input_tokens)
+        return sheet if sheet is not None else self._remember(key)
 
     def _remember(self, key: _Key) -> Sheet:
         sheet = make_sheet(self._asked(key), self._fallback)

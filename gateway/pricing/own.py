@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
+import msgspec
+
 from gateway.pricing.names import Names
 from gateway.pricing.tables import STANDARD, Entry, Layer, Match, Steps
 from gateway.pricing.units import INSTEAD, QUOTED, UnitName, rate_of
@@ -129,7 +131,9 @@ def _laid_over(base: Entry | None, name: str, price: ModelPrice) -> Entry | None
         sources = sources | dict.fromkeys(ours, SOURCE)
         layers.append(Layer(rates | ours, layer.tier, layer.start, sized, sources))
     layers += [Layer(dict(own), tier, sources=dict.fromkeys(own, SOURCE)) for tier, own in tiers.items()]
-    return Entry(name if price.like else base.id, base.match, tuple(layers), base.flat and not tiers, base.source)
+    return msgspec.structs.replace(
+        base, id=name if price.like else base.id, layers=tuple(layers), flat=base.flat and not tiers
+    )
 
 
 def _times(steps: Steps, factor: Decimal) -> Steps:

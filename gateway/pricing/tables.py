@@ -55,13 +55,17 @@ class Layer(_Form, frozen=True):
 
 
 class Entry(_Form, frozen=True):
-    """A model. flat: its rates hold for every tier. source: where it is from, if not from the file's own source."""
+    """A model. flat: its rates hold for every tier. source: where it is from, if not from the file's own source.
+    window: how many tokens it reads and writes in a call at most; output: how many of these in one answer; 0: unknown.
+    """
 
     id: str
     match: Match
     layers: tuple[Layer, ...]
     flat: bool = False
     source: str = ""
+    window: int = 0
+    output: int = 0
 
 
 class Source(_Form, frozen=True):

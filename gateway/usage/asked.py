@@ -26,7 +26,8 @@ class Asked(msgspec.Struct, frozen=True):
     """text_bytes: of the texts in the request; texts: they themselves, of bodies that are not large; messages: how many
     they stand in. plain: they are all that a model reads for it, as far as can be told: no tools, and nothing that is
     stored upstream. number: of answers or pictures. characters: to be spoken. duration_ms: of audio that came, or of
-    video to be made. tokens: of what the upstream has already and is to read again, as far as that is known.
+    video to be made. tokens: of what the upstream has already and is to read again, as far as that is known. most:
+    tokens of one answer, as far as the request limits them.
     """
 
     text_bytes: int = 0
@@ -39,6 +40,7 @@ class Asked(msgspec.Struct, frozen=True):
     duration_ms: int = 0
     plain: bool = False
     tokens: int = 0
+    most: int | None = None
 
 
 NOTHING = Asked()
@@ -57,6 +59,9 @@ class _Body(msgspec.Struct):
     conversation: Any = None
     prompt: Any = None
     assistant_id: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -86,6 +91,7 @@ def of_json(body: bytes | bytearray | memoryview, basis: Basis) -> Asked:
         len(said.input) if basis == "speech" and isinstance(said.input, str) else 0,
         _video_ms(said.seconds) if basis == "video" else 0,
         plain=not (large or more or _is_stored(said)),
+        most=_most(said),
     )
 
 
@@ -131,6 +137,12 @@ def _is_stored(said: _Body) -> bool:
     """Whether the request goes on from something that the upstream has, or names a prompt there."""
     named = said.previous_response_id or said.conversation or said.assistant_id
     return bool(named) or isinstance(said.prompt, dict)
+
+
+def _most(said: _Body) -> int | None:
+    """The longest that an answer may be, the larger number where the request names two."""
+    limits = (said.max_tokens, said.max_completion_tokens, said.max_output_tokens)
+    return max((limit for limit in limits if type(limit) is int and limit >= 0), default=None)
 
 
 def _number(value: Any) -> int:

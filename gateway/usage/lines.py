@@ -151,7 +151,10 @@ def _guess(kind: Kind, model: str, asked: Asked, answer: Answer, densities: Dens
         case "text":
             read = _read(model, asked, densities)
             if not answer.began:  # nothing came, but it may have been written, and is billed then
-                return Quantities(input_tokens=read, output_tokens=asked.number * densities.typical_output(model))
+                written = densities.typical_output(model)
+                if asked.most is not None:
+                    written = min(written, asked.most)
+                return Quantities(input_tokens=read, output_tokens=asked.number * written)
             thought = asked.number * densities.typical_reasoning(model)
             written = _written(model, answer, densities) if answer.text_bytes else 0
             return Quantities(input_tokens=read, output_tokens=written + thought, reasoning_tokens=thought)

@@ -7,23 +7,28 @@ a type of its own, and the hook that makes it notices the second time, however t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from gateway.errors import DUPLICATE_MEMBER, INVALID_JSON, INVALID_TYPE, GatewayError
+from gateway.values import HeadFacts
 
 # Documented at POST /chat/completions, /completions and /responses of the API description.
 _MEMBERS = (
     "model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens",
-    "service_tier", "background", "store", "previous_response_id",
+    "service_tier", "background", "store", "previous_response_id", "conversation", "prompt", "max_tool_calls",
 )  # fmt: skip
+# Long, and only looked at where there are any; a second one is found by whoever depends on there being one.
+_RAW = ("tools", "web_search_options")
 # Recorded, and nothing is decided by them: they may stand as often as they like.
 _RECORDED = ("user", "safety_identifier")
 _LONGEST_USER = 256
 _SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_NO_FACTS = HeadFacts()
+_LONGEST_TIER = 64
 _SECOND_LOOK = 4 * 1024 * 1024  # bytes of a body that are worth it
 _NAMES: Mapping[type, str] = MappingProxyType(
     {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "an array", dict: "an object"}
@@ -40,7 +45,8 @@ class HeadDecoder:
         self._model, self._stream, self._options = kinds["model"], kinds["stream"], kinds["stream_options"]
         self._seen: dict[type, Any] = {}
         self._head: Any = None
-        fields = [*kinds.items(), *((name, Any) for name in _RECORDED)]
+        self._bounds = {kinds[name]: bound for name, bound in _BOUNDS.items()}
+        fields = [*kinds.items(), *((name, Any) for name in _RECORDED), *((name, msgspec.Raw) for name in _RAW)]
         head = msgspec.defstruct("Head", [(name, kind, None) for name, kind in fields])
         self._decoder: Any = msgspec.json.Decoder(head, dec_hook=self._once)
 
@@ -66,6 +72,29 @@ class HeadDecoder:
         head = self._head
         name = (head.safety_identifier or head.user) if head is not None else ""
         return name[:_LONGEST_USER] if isinstance(name, str) else ""
+
+    @property
+    def facts(self) -> HeadFacts:
+        """What the body decoded last says of the most that its call may use."""
+        head = self._head
+        if head is None:
+            return _NO_FACTS
+        said: dict[str, Any] = {}
+        for kind, value in self._seen.items():
+            bound = self._bounds.get(kind)
+            if bound is not None and value is not None:
+                name, read = bound
+                found = read(value)
+                said[name] = _larger(said[name], found) if name in said else found
+        if head.tools is not None:
+            said["tools"] = bytes(head.tools)
+        if head.web_search_options is not None:
+            said["searches"] = True
+        if not said:
+            return _NO_FACTS
+        if "prompt" in said:
+            said |= _prompt(said.pop("prompt"))
+        return HeadFacts(**said)
 
     def decode(self, body: bytes | bytearray | memoryview) -> tuple[str | None, bool]:
         """A body's model, None if it names none, and whether it asks for a stream.
@@ -108,6 +137,51 @@ class HeadDecoder:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
         return "\x01" not in str(self._seen.get(self._model))
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int and value >= 1 else None
+
+
+def _tier(value: Any) -> str:
+    return value[:_LONGEST_TIER].lower() if isinstance(value, str) else ""
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    """Of two members that bound the same; None if either of them does not."""
+    return None if one is None or other is None else max(one, other)
+
+
+def _prompt(prompt: Any) -> Mapping[str, Any]:
+    """What a `prompt` says: a stored one is an object; a completion's is a text or its tokens, or a list of these."""
+    if isinstance(prompt, dict):
+        return {"stored": True, "template": True}
+    if not isinstance(prompt, list) or not prompt or type(prompt[0]) is int:
+        return {}
+    return {"prompts": len(prompt)}
+
+
+# Which members bound what a call may use: field of HeadFacts, and how the member is read.
+_BOUNDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = MappingProxyType({
+    "n": ("number", _number),
+    "best_of": ("number", _number),
+    "max_tokens": ("max_tokens", _whole),
+    "max_completion_tokens": ("max_completion_tokens", _whole),
+    "max_output_tokens": ("max_output_tokens", _whole),
+    "service_tier": ("service_tier", _tier),
+    "previous_response_id": ("stored", bool),
+    "conversation": ("stored", bool),
+    "prompt": ("prompt", _itself),
+    "max_tool_calls": ("tool_calls", _whole),
+})  # fmt: skip
 
 
 def _reason(error: Exception) -> str:

@@ -102,7 +102,7 @@ class Intake:
         decoder = self._decoder
         try:
             body.model, body.stream = decoder.decode(body.whole)
-            body.end_user = decoder.end_user
+            body.end_user, body.head = decoder.end_user, decoder.facts
             if body.stream and operation is not None and operation.id in _TELL_IF_ASKED and not asks(decoder.options):
                 body.options = decoder.options if decoder.has_options else Options.ABSENT
         except GatewayError as error:

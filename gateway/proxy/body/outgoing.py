@@ -13,11 +13,12 @@ from gateway.proxy.body.budget import Share
 from gateway.proxy.body.form import ModelSearch
 from gateway.proxy.body.head import HeadDecoder
 from gateway.proxy.body.read import Payload, stream
-from gateway.values import FormFacts
+from gateway.values import FormFacts, HeadFacts
 
 NOTHING: frozenset[bytes] = frozenset()
 _ANY_CODING = frozenset({b"accept-encoding"})  # a compressed stream could not be edited
 _NO_FACTS = FormFacts()
+_NOTHING_SAID = HeadFacts()
 _MODEL_MEMBER = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
 _CANDIDATES = 10_000  # places that look like the model's, of which one is
 _WRITE_STEP = 256 * 1024
@@ -48,12 +49,12 @@ class Whole:
 
     model: None if it names none. size: bytes of the body as the client sent it. share: of the budget; `release` gives
     it back, once nobody needs the body any more. end_user: as the client names its own user. options: its stream
-    options, where the gateway may ask for the stream's usage; else Options.NOT_OURS.
+    options, where the gateway may ask for the stream's usage; else Options.NOT_OURS. head: of a JSON body.
     """
 
     __slots__ = (
-        "_named", "_share", "_splice", "_target", "dropped", "end_user", "fed", "model", "options", "place", "size",
-        "stream", "target", "whole",
+        "_named", "_share", "_splice", "_target", "dropped", "end_user", "fed", "head", "model", "options", "place",
+        "size", "stream", "target", "whole",
     )  # fmt: skip
 
     def __init__(self, target: str, whole: bytes | bytearray, share: Share | None = None) -> None:
@@ -66,6 +67,7 @@ class Whole:
         self.stream = False
         self.place = NOWHERE
         self.end_user = ""
+        self.head = _NOTHING_SAID
         self.options: Any = Options.NOT_OURS
         self._splice: Splice | None = None
         self._named: str | None = None  # what it calls the model now, where that is not the client's name for it
@@ -136,7 +138,7 @@ class Streamed:
 
     __slots__ = (
         "_declared", "_held", "_limit", "_name", "_payload", "_search", "_share", "_waiting", "complete", "dropped",
-        "end_user", "fed", "model", "size", "stream", "target", "whole",
+        "end_user", "fed", "head", "model", "size", "stream", "target", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -157,6 +159,7 @@ class Streamed:
         self.fed = False
         self.complete = False  # all of it has been sent
         self.end_user = ""
+        self.head = _NOTHING_SAID
         self.size = 0
         self.model = search.model if search is not None else None
         self.stream = False

@@ -13,7 +13,7 @@ from gateway.proxy.body.outgoing import with_model
 
 MEMBERS = [
     "model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens",
-    "service_tier", "background", "store", "previous_response_id",
+    "service_tier", "background", "store", "previous_response_id", "conversation", "prompt", "max_tool_calls",
 ]  # fmt: skip
 
 

@@ -1,0 +1,95 @@
+"""What a body holds besides text, found without decoding it: pictures, files, sound, and tools."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.proxy.admission.bounds import CLIENTS_TOOLS, TOOL_UNITS
+
+# One look for all of them, as most bodies have none. In a text its quotes would be escaped.
+_ANY = re.compile(rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id")')
+_IMAGE_MEMBER = re.compile(rb'"image_url"[ \t\r\n]*:')
+_FILE_MEMBER = re.compile(rb'"file"[ \t\r\n]*:')
+_LOW = re.compile(rb'"detail"[ \t\r\n]*:[ \t\r\n]*"low"')
+_SPOKEN_BEFORE = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*"id"')
+_ESCAPED = re.compile(rb"\\u00[4-7]")  # a letter that did not need it
+_TOOL_TYPE = re.compile(rb'"type"[ \t\r\n]*:[ \t\r\n]*"([a-z_0-9]{1,64})"')
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """images, files, sounds: how many, never too few; low: of the images, with `detail: low`. referenced: there is
+    input that the upstream has and the body only names.
+    """
+
+    images: int = 0
+    low: int = 0
+    files: int = 0
+    sounds: int = 0
+    referenced: bool = False
+
+
+TEXT = Contents()
+
+
+class HostedTool(msgspec.Struct, frozen=True):
+    """unit: a value of TOOL_UNITS. model: of a tool that has one of its own."""
+
+    unit: str
+    model: str = ""
+
+
+class _Tool(msgspec.Struct):
+    type: Any = None
+    model: Any = None
+
+
+_decode_tools = msgspec.json.Decoder(list[_Tool]).decode
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def plainly(body: bytes | bytearray) -> bytes | bytearray:
+    """A body whose names can be searched for: without letters that are written as escapes, of which texts have none."""
+    if _ESCAPED.search(body) is None:
+        return body
+    try:
+        return _encode(_decode(body))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return body
+
+
+def contents(body: bytes | bytearray, *, sounds: bool) -> Contents:
+    """sounds: whether the model may have spoken before, and the body may say so by reference."""
+    if _ANY.search(body) is None and not (sounds and _SPOKEN_BEFORE.search(body)):
+        return TEXT
+    images = max(len(_IMAGE_MEMBER.findall(body)), body.count(b'"input_image"') + body.count(b'"computer_screenshot"'))
+    return Contents(
+        images,
+        min(images, len(_LOW.findall(body))) if images else 0,
+        max(body.count(b'"input_file"'), len(_FILE_MEMBER.findall(body))),
+        body.count(b'"input_audio"'),
+        b'"item_reference"' in body or (sounds and _SPOKEN_BEFORE.search(body) is not None),
+    )
+
+
+def hosted_tools(tools: bytes, body: bytes | bytearray, *, strict: bool) -> tuple[HostedTool, ...]:
+    """The tools among a body's that the upstream runs, by the member `tools`. strict: also if there are two of it, of
+    which the upstream may read the other.
+    """
+    try:
+        declared = _decode_tools(tools)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        declared = []
+    if strict and plainly(body).count(b'"tools"') > 1:
+        declared += [_Tool(name.decode()) for name in set(_TOOL_TYPE.findall(plainly(body)))]
+    return tuple(_hosted(declared))
+
+
+def _hosted(declared: Iterable[_Tool]) -> Iterable[HostedTool]:
+    for tool in declared:
+        if isinstance(tool.type, str) and tool.type not in CLIENTS_TOOLS:
+            unit = next((unit for name, unit in TOOL_UNITS.items() if tool.type.startswith(name)), None)
+            if unit is not None:
+                yield HostedTool(unit, tool.model if isinstance(tool.model, str) else "")
