@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.accounts.limits import LimitDocuments, resolve, reserve_mode, search
+from gateway.accounts.limits import LimitDocuments, reserve_mode, resolve, search
 from gateway.limits import CONCURRENT, RATES, WINDOWS, Applied, LimitDocument, LimitSet, RateLimit, SpendLimit
 
 GROUPS = {"g": ("g-*",), "h": ("h1", "*-h")}
@@ -136,7 +136,7 @@ def naive(documents: LimitDocuments, model: str | None) -> set[Any]:
     if model:
         declared = [models.get(name, LimitSet()) for models in (p.models, o.project_models) for name in names]
         chains["project_model", "p", group or model] = declared
-    holds = set()
+    holds: set[Any] = set()
     for (scope, subject, bucket), chain in chains.items():
         for kind in (*RATES, CONCURRENT):
             for limit in [rate for one in chain for rate in one.rates if rate.kind == kind][:1]:
