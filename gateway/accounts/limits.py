@@ -42,15 +42,21 @@ class LimitDocuments(msgspec.Struct, frozen=True):
     version: int = 0
     documents: Mapping[str, LimitDocument] = msgspec.field(default_factory=dict)
 
-    def updated(self, version: int, changes: Mapping[str, bytes | None]) -> "LimitDocuments":
-        """The same with what has changed up to `version`: JSON, or None for a document that is gone.
+    def updated(
+        self, version: int, changes: Mapping[str, bytes | None], *, since: int | None = None
+    ) -> "LimitDocuments":
+        """The same as of another version. changes: JSON, or None for a document that is gone.
 
-        changes: all since this version or an earlier one. What is not newer changes nothing, so that answers may come
-        in any order. Raises msgspec.MsgspecError for what is no document.
+        since: the version that `changes` counts from, None for this one's. They are all that there is, rather than what
+        has changed, if it is 0 or above `version`: another Redis has taken the place of the one that it came from.
+        Answers may come in any order; one that was overtaken changes nothing. Raises msgspec.MsgspecError for what is
+        no document.
         """
-        if version <= self.version:
+        since = self.version if since is None else since
+        replaced = version < since
+        if not replaced and (version <= self.version or since > self.version):
             return self
-        documents = dict(self.documents)
+        documents = {} if replaced or since == 0 else dict(self.documents)
         for field, document in changes.items():
             if document is None:
                 documents.pop(field, None)

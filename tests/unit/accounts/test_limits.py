@@ -95,10 +95,19 @@ def test_updates() -> None:
     two = one.updated(6, {"o": None, "k:k": b'{"own": {"rates": [{"kind": "x", "limit": 3}]}}', "u:gone": None})
     assert two.documents.keys() == {"p:p", "k:k"}
     assert held(two) == [], "what a later version says, and this one does not know"
-    assert two.updated(5, {"p:p": None}) is two, "an answer that was overtaken"
+    assert two.updated(5, {"p:p": None}, since=4) is two, "an answer that was overtaken"
+    assert two.updated(6, {"p:p": None}, since=0) is two
+    assert two.updated(9, {"p:p": None}, since=7) is two, "what is between is not known"
+    assert two.updated(9, {"p:p": None}, since=4).documents.keys() == {"k:k"}
     assert one.documents.keys() == {"o", "p:p"}, "a copy is never changed"
     with pytest.raises(msgspec.MsgspecError):
         two.updated(7, {"o": b'{"own": 3}'})
+
+
+def test_another_redis() -> None:
+    one = LimitDocuments("org-a").updated(5, {"o": b"{}", "p:p": b"{}"}, since=0)
+    assert one.updated(3, {"o": b"{}"}, since=5) == LimitDocuments("org-a", 3, {"o": LimitDocument()}), "it has all"
+    assert one.updated(0, {}, since=5) == LimitDocuments("org-a"), "it has nothing yet"
 
 
 limits = st.none() | st.integers(0, 9)
