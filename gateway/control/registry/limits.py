@@ -110,8 +110,8 @@ class LimitsPublisher:
         return None
 
     async def reset_spend(self, *, zero: bool) -> Reset:
-        """Opens spend limits again after Redis was emptied. What has been counted since goes on counting, unless `zero`:
-        that begins all windows anew, open or not.
+        """Opens spend limits again after Redis was emptied. What has been counted since then stays counted, unless
+        `zero`: that begins all windows anew, were they open or not.
         """
         if zero:
             await self._store.reset_spend(self._organization_id)
