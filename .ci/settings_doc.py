@@ -1,4 +1,4 @@
-"""docs/settings.md: --write makes it from gateway/settings/model.py; without it, fails when the two differ."""
+"""docs/settings.md: --write makes it from the types in gateway/settings; without it, fails when the two differ."""
 
 import ast
 import sys
@@ -13,13 +13,15 @@ from gateway.settings.check import bare, describe
 from gateway.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "gateway" / "settings" / "model.py"
+SETTINGS = ROOT / "gateway" / "settings"
+MODELS = (SETTINGS / "model.py", SETTINGS / "limits.py")
 PAGE = ROOT / "docs" / "settings.md"
+MANY = 10  # places that are not listed
 HEAD = """\
 # Settings
 
-Made from `gateway/settings/model.py` by `.ci/settings_doc.py --write`; not to be edited by hand. The annotated example
-is [config/gateway.yaml](../config/gateway.yaml), and beside it there is one small example per use.
+Made from `model.py` and `limits.py` in `gateway/settings` by `.ci/settings_doc.py --write`; not to be edited by hand.
+The annotated example is [config/gateway.yaml](../config/gateway.yaml); beside it there is one small example per use.
 
 Settings are one YAML file. `gateway check-config FILE` says all that is wrong with it: file and line, the path of the
 setting, the form that is expected. Unknown and repeated settings are refused. `true` and `false` are the only truth
@@ -61,8 +63,11 @@ def sections() -> list[Section]:
     found: dict[type, Section] = {}
 
     def visit(kind: inspect.StructType, place: str) -> None:
-        section = found.setdefault(kind.cls, Section([], kind))
-        section.places.append(place)
+        known = found.get(kind.cls)
+        if known is not None:  # what is in it has been seen too
+            known.places.append(place)
+            return
+        found[kind.cls] = Section([place], kind)
         for field in kind.fields:
             inner, more = struct_in(field.type)
             if inner is not None:
@@ -76,17 +81,18 @@ def sections() -> list[Section]:
 
 def comments() -> dict[tuple[str, str], str]:
     """The comment of each field, by its class and name. It stands at the end of the field's last line."""
-    text = MODEL.read_text()
+    return {name: said for model in MODELS for name, said in comments_in(model.read_text())}
+
+
+def comments_in(text: str) -> Iterator[tuple[tuple[str, str], str]]:
     lines = text.splitlines()
-    found = {}
     for node in ast.parse(text).body:
         for part in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name) and isinstance(node, ast.ClassDef):
                 assert part.end_lineno is not None
                 assert part.end_col_offset is not None
                 line = lines[part.end_lineno - 1].encode()[part.end_col_offset :].decode()
-                found[node.name, part.target.id] = line.strip().removeprefix("#").strip()
-    return found
+                yield (node.name, part.target.id), line.strip().removeprefix("#").strip()
 
 
 def comment(said: dict[tuple[str, str], str], kind: type, name: str) -> str:
@@ -155,12 +161,14 @@ def page() -> str:
     said = comments()
     all_sections = sections()
     if missing := unsaid(all_sections, said):
-        raise SystemExit(f"{MODEL.relative_to(ROOT)}: without a comment: {', '.join(missing)}")
+        raise SystemExit(f"gateway/settings: without a comment: {', '.join(missing)}")
     named = {section.kind.cls: section.places[0] or "The file" for section in all_sections}
     parts = [HEAD]
     for section in all_sections:
         parts.append(f"\n## {named[section.kind.cls]}\n\n")
-        if len(section.places) > 1:
+        if len(section.places) > MANY:
+            parts.append(f"The same in {len(section.places) - 1} other places, which link here.\n\n")
+        elif len(section.places) > 1:
             parts.append("The same for " + ", ".join(f"`{place}`" for place in section.places[1:]) + ".\n\n")
         parts += [row + "\n" for row in rows(section, said, named)]
     return "".join(parts)

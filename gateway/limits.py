@@ -40,6 +40,9 @@ RATES: Mapping[str, RateKind] = MappingProxyType({
 })  # fmt: skip
 CONCURRENT = "concurrent_requests"  # beside the rates: it has no period
 
+WINDOWS: tuple[Window, ...] = ("day", "week", "month", "total")
+ORGANIZATION_FIELD = "o"  # of the organization's document; the others are made by the functions below
+
 
 class RateLimit(msgspec.Struct, frozen=True, omit_defaults=True):
     """kind: a name of RATES, or CONCURRENT. limit: None lifts what would be inherited. burst: a bucket's capacity where
@@ -74,7 +77,10 @@ class LimitDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """What the read model holds for one organization, project, user or key, as JSON.
 
     own: of the subject itself. models: of a project, by model group or model (its own bucket each); `*` for every model
-    that is not named, each its own bucket. keys, users, projects, project_models: what those beneath inherit, kind by
+    that is not named, each its own bucket. Names of models and groups are in lower case, also where they are looked up,
+    so that nobody gets a second bucket by writing GPT.
+
+    keys, users, projects, project_models: what those beneath inherit, kind by
     kind; keys in an organization's and in projects' documents, the others in the organization's only. groups: model
     patterns (`*` stands for anything) that share a bucket, in the organization's only. reserve: in the organization's
     and projects'.
@@ -100,3 +106,39 @@ class Applied(msgspec.Struct, frozen=True):
     limit: RateLimit | SpendLimit
     model: str = ""
     origin: str = ""
+
+
+def project_field(project_id: str) -> str:
+    return f"p:{project_id}"
+
+
+def user_field(user_id: str) -> str:
+    return f"u:{user_id}"
+
+
+def key_field(key_id: str) -> str:
+    return f"k:{key_id}"
+
+
+def matches(pattern: str, model: str) -> bool:
+    """Whether a model's name is one that a pattern stands for. Both in lower case."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == model
+    *middle, last = rest
+    if len(model) < len(first) + len(last) or not (model.startswith(first) and model.endswith(last)):
+        return False
+    position, end = len(first), len(model) - len(last)
+    for part in middle:
+        position = model.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True
+
+
+def group_of(groups: Mapping[str, tuple[str, ...]], model: str) -> str | None:
+    """The group that a model, in lower case, belongs to. A group's own name belongs to it."""
+    if model in groups:
+        return model
+    return next((name for name, patterns in groups.items() if any(matches(p, model) for p in patterns)), None)

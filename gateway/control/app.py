@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway.clock import Clock
 from gateway.control.jobs.usage_trimmer import UsageTrimmer
+from gateway.control.registry.limits import LimitsPublisher, LimitsStore
 from gateway.control.registry.publisher import Publisher, UnknownKeyError
 from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
@@ -36,13 +37,22 @@ _ORPHAN_S = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Control:
-    """One control process."""
+class AskedReset(msgspec.Struct, frozen=True):
+    """What `gateway limits reset-spend` asks for. zero: all windows are to begin anew, also if they are open."""
 
-    def __init__(self, settings: Settings, client: Client, clock: Clock, log: Logger) -> None:
+    zero: bool
+
+
+class Control:
+    """One control process. limits: where they are published; None: nowhere."""
+
+    def __init__(
+        self, settings: Settings, client: Client, clock: Clock, log: Logger, limits: LimitsStore | None = None
+    ) -> None:
         self._settings = settings
         self._log = log
-        self.publisher = Publisher(settings, client, clock, log)
+        self.limits = LimitsPublisher(settings, limits, clock, log) if limits is not None else None
+        self.publisher = Publisher(settings, client, clock, log, self.limits)
         self._admin_hashes = [_admin_hash(key.reveal()) for key in settings.admin_keys]
         self._runners: list[web.AppRunner] = []
 
@@ -54,6 +64,7 @@ class Control:
         commands = web.Application()
         commands.router.add_get("/health", self._health)
         commands.router.add_post("/keys/revoke", self._revoke)
+        commands.router.add_post("/limits/reset-spend", self._reset_spend)
         await self._serve(commands, [_unix(command_socket(self._settings))])
 
     async def _serve(self, app: web.Application, sockets: list[socket.socket]) -> None:
@@ -94,6 +105,18 @@ class Control:
             return web.json_response({"error": f"it cannot be remembered: {error.strerror}"}, status=500)
         self._log.info("key_revoked", key=key.principal.key_id, name=key.name)
         return web.json_response({"revoked": key.name, "id": key.principal.key_id})
+
+    async def _reset_spend(self, request: web.Request) -> web.StreamResponse:
+        if self.limits is None:
+            return web.json_response({"error": "this control process publishes no limits"}, status=503)
+        try:
+            asked = msgspec.json.decode(await request.read(), type=AskedReset)
+            reset = await self.limits.reset_spend(zero=asked.zero)
+        except msgspec.MsgspecError:
+            return web.json_response({"error": 'expected {"zero": true or false}'}, status=400)
+        except RedisFailure as error:
+            return web.json_response({"error": f"Redis does not answer as it should: {error}"}, status=503)
+        return web.Response(body=msgspec.json.encode(reset), content_type="application/json")
 
 
 def _openai_errors(log: Logger) -> Middleware:

@@ -9,6 +9,7 @@ from msgspec import inspect
 from msgspec.structs import replace
 
 from gateway.settings.check import Checker
+from gateway.settings.limits_check import limit_problems
 from gateway.settings.model import RouteTarget, Settings, Tls
 from gateway.settings.transfer import convert
 from gateway.settings.tree import Place, Problem, Tree, read_tree
@@ -124,6 +125,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
     """What single fields cannot know."""
     yield from _routes(settings)
     yield from _keys(settings)
+    yield from limit_problems(settings)
     redis = settings.redis
     if redis.cluster and redis.sentinel:
         yield ("redis", "sentinel"), "cannot be combined with redis.cluster: choose one"

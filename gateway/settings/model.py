@@ -1,59 +1,36 @@
 """The shape of the settings, with every default. Frozen; what YAML may say is exactly what stands here.
 
-Each field's comment is its documentation: `.ci/settings_doc.py` makes `docs/settings.md` from this file, and `.ci/run`
-compares the two. Durations end in `_s` (seconds), sizes in `_mib` or `_kib`.
+Each field's comment is its documentation: `.ci/settings_doc.py` makes `docs/settings.md` from this file and
+`limits.py`, and `.ci/run` compares them. Durations end in `_s` (seconds), sizes in `_mib` or `_kib`.
 """
 
 import hashlib
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
+from gateway.settings.forms import (
+    AdminKey,
+    Base,
+    Count,
+    Factor,
+    FilePath,
+    HeaderName,
+    HeaderSecret,
+    HeaderWord,
+    Host,
+    HttpUrl,
+    KeyHash,
+    KeyText,
+    Name,
+    Port,
+    RedisUrl,
+    Seconds,
+    SqlUrl,
+    Usd,
+)
+from gateway.settings.limits import Limits, ProjectLimits, SubjectLimits
 from gateway.values import Secret
-
-Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 to 65535; 0 lets the system choose")]
-Seconds = Annotated[float, Meta(gt=0, le=100_000_000, description="a number of seconds above 0, below three years")]
-Count = Annotated[int, Meta(ge=1, le=1_000_000_000, description="a whole number from 1 to a billion")]
-FilePath = Annotated[str, Meta(pattern=r"^[^\0]+\Z", description="a path")]
-Host = Annotated[str, Meta(pattern=r"^[^\s\0]+\Z", description="an address or a host's name")]
-# What goes into headers: a line break there would begin another header.
-HeaderName = Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z", description="a header's name")]
-HeaderWord = Annotated[str, Meta(pattern=r"^[!-~]+\Z", description="text of ASCII letters without spaces")]
-HeaderSecret = Annotated[
-    Secret, Meta(extra={"pattern": r"^[!-~]([ !-~]*[!-~])?\Z"}, description="a line of ASCII text")
-]
-KeyText = Annotated[Secret, Meta(extra={"pattern": r"^[!-~]+\Z"}, description="a key: ASCII, without spaces")]
-Name = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z", description="a name of letters, digits and _ . -")
-]
-HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?\Z", description="an http:// or https:// URL")]
-RedisUrl = Annotated[
-    Secret,
-    Meta(extra={"pattern": r"^(redis|rediss|unix)://\S+\Z"}, description="a redis://, rediss:// or unix:// URL"),
-]
-SqlUrl = Annotated[
-    Secret,
-    Meta(
-        extra={"pattern": r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://\S*\Z"},
-        description="a sqlite+aiosqlite:// or postgresql+asyncpg:// URL",
-    ),
-]
-AdminKey = Annotated[
-    Secret,
-    Meta(
-        extra={"pattern": r"^(sha256:[0-9a-f]{64}|(?!sha256:)\S{20,})\Z"},
-        description="sha256: and 64 hex digits, or the key itself (20 characters or more), best as ${file:…}",
-    ),
-]
-KeyHash = Annotated[
-    str,
-    Meta(pattern=r"^sha256:[0-9a-f]{64}\Z", description="sha256: and 64 hex digits (see `gateway keys hash`)"),
-]
-
-
-class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings are frozen and refuse what they do not know."""
 
 
 class Listener(Base, frozen=True):
@@ -113,7 +90,7 @@ class Upstream(Base, frozen=True):
     auth: Literal["bearer", "api-key", "none"] = "bearer"  # how api_key is sent
     organization: HeaderWord | None = None  # OpenAI-Organization to send
     project: HeaderWord | None = None  # OpenAI-Project to send
-    headers: dict[HeaderName, HeaderSecret] = {}  # further headers to send
+    headers: dict[HeaderName, HeaderSecret] = field(default_factory=dict)  # further headers to send
     tls: Tls = Tls()  # for https:// URLs
     max_connections: Count | None = None  # connections of one worker; null is unlimited
     keepalive_s: Seconds = 45.0  # idle connections are closed after this; keep it below the upstream's own
@@ -158,7 +135,7 @@ class Bodies(Base, frozen=True):
 
 
 class Cors(Base, frozen=True):
-    origins: list[str] = []  # origins that browsers may call from; "*" for all
+    origins: list[str] = field(default_factory=list)  # origins that browsers may call from; "*" for all
 
 
 class Key(Base, frozen=True):
@@ -167,6 +144,7 @@ class Key(Base, frozen=True):
     secret: KeyText | UnsetType = UNSET  # the key itself, best as ${file:…}
     user: str | None = None  # whom the key's usage counts for; null is the key's own service account
     expires_at: Annotated[int, Meta(ge=1, le=253_402_300_799, description="seconds since 1970")] | None = None  # UTC
+    limits: SubjectLimits = SubjectLimits()  # its own
 
     def hashed(self) -> str:
         """The key's hash as 64 hex digits, whichever way it was declared."""
@@ -181,18 +159,8 @@ class Project(Base, frozen=True):
         str, Meta(pattern=r"^proj_[A-Za-z0-9_-]{1,64}\Z", description="proj_ and letters, digits, _ -")
     ]  # as clients and logs name it
     name: str = ""  # for people
-    keys: list[Key] = []  # API keys of the project
-
-
-Usd = Annotated[
-    Annotated[float, Meta(ge=0, le=1e9)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")],
-    Meta(description="dollars, as a number or as text, with at most 9 decimals"),
-]
-
-Factor = Annotated[
-    Annotated[float, Meta(ge=0, le=1e3)] | Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,9})?$")],
-    Meta(description="a number from 0 to 1000, also as text"),
-]
+    keys: list[Key] = field(default_factory=list)  # API keys of the project
+    limits: ProjectLimits = ProjectLimits()  # its own, and what its keys have
 
 
 class Rates(Base, frozen=True):
@@ -235,7 +203,7 @@ class Prices(Base, frozen=True):
 
     unknown_model: Literal["ceiling", "refuse"] = "ceiling"  # calls to a model without prices: at the ceiling, or not
     ceiling: Rates = Rates()  # what a model without prices costs; a unit not written: its dearest known rate
-    models: dict[str, ModelPrice] = {}  # by name, as responses give it; * stands for anything
+    models: dict[str, ModelPrice] = field(default_factory=dict)  # by name, as responses give it; * stands for anything
 
 
 class Usage(Base, frozen=True):
@@ -265,12 +233,15 @@ class Settings(Base, frozen=True, kw_only=True):
     cors: Cors = Cors()
     usage: Usage = Usage()
     logs: Logs = Logs()
+    limits: Limits = Limits()
     organization_id: Annotated[
         str, Meta(pattern=r"^org-[A-Za-z0-9_-]{1,64}\Z", description="org- and letters, digits, _ -")
     ] = "org-gateway"  # whose all projects here are
-    projects: list[Project] = []
+    projects: list[Project] = field(default_factory=list)
     prices: Prices = Prices()
-    admin_keys: list[AdminKey] = []  # keys of the admin API; they do not work on the data plane
+    admin_keys: list[AdminKey] = field(
+        default_factory=list
+    )  # keys of the admin API; they do not work on the data plane
     unknown_paths: Literal["forward", "deny"] = "forward"  # what to do with /v1 paths that the gateway does not know
     allow_unmetered: bool = False  # let through what opens a way around metering (/realtime/calls, client secrets)
     control_url: HttpUrl | None = None  # where administrative calls go; null: to the control process of `gateway serve`

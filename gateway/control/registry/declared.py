@@ -4,22 +4,24 @@ import hashlib
 
 import msgspec
 
+from gateway.settings.limits import SubjectLimits
 from gateway.settings.model import Key, Settings
 from gateway.values import Principal
 
 
 class DeclaredKey(msgspec.Struct, frozen=True):
-    """One declared key. hash: 64 hex digits. name: `project/key`, as people call it."""
+    """One declared key. hash: 64 hex digits. name: `project/key`, as people call it. limits: its own."""
 
     hash: str
     name: str
     principal: Principal
+    limits: SubjectLimits = SubjectLimits()
 
 
 def declared_keys(settings: Settings) -> list[DeclaredKey]:
     """All keys of all projects. Their ids follow from their names, so a key that is rotated keeps its id."""
     return [
-        DeclaredKey(key.hashed(), f"{project.id}/{key.name}", _principal(settings, project.id, key))
+        DeclaredKey(key.hashed(), f"{project.id}/{key.name}", _principal(settings, project.id, key), key.limits)
         for project in settings.projects
         for key in project.keys
     ]
