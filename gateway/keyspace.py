@@ -6,17 +6,35 @@
 | `{prefix}:invalidate`            | channel | `<sha256 hex>` of a key            | -          | publisher | auth    |
 | `{prefix}:declared`              | set     | hashes of keys from settings files | for ever   | publisher | same    |
 | `{prefix}:revoked`               | set     | hashes revoked by command          | for ever   | publisher | same    |
-| `{prefix}:{<org>}:usage`         | stream  | `id`, `e` UsageEvent as JSON       | trimmed    | outbox    | trimmer |
-| `{prefix}:{<org>}:usage:ids:<m>` | set     | ids of events of the minute m      | 10 minutes | outbox    | same    |
 
-publisher: `control/registry/publisher.py`; auth: `proxy/auth`; outbox: `accounts/usage_stream.py` for `proxy/metering`;
-trimmer: `control/jobs/usage_trimmer.py`. A publication writes the key and sends the message in one script, and only if
-its version is newer than what is there. A usage event is appended in one script, and only if its minute (of its at_us,
-since 1970) does not know its id; the ids live for so long after the last write.
+publisher: `control/registry/publisher.py`; auth: `proxy/auth`. A publication writes the key and sends the message in
+one script, and only if its version is newer than what is there.
 
-`prefix` is the setting `redis.prefix`. Key lookups carry no hash tag: they spread over a cluster's slots. What belongs
-to an organization carries its id as the tag, with the braces, and so is in one slot; the counters and reservations will
-be there too (see the Admission issue).
+What belongs to an organization begins with its base, `{prefix}:{<org>}:` with the inner braces, and so is in one slot.
+These keys are written and read by the scripts of `accounts/`, which make their names from the base:
+
+| key                | type       | holds                                               | life          |
+| ------------------ | ---------- | --------------------------------------------------- | ------------- |
+| `usage`            | stream     | `id`, `e` UsageEvent as JSON; read by the trimmer   | trimmed       |
+| `usage:ids:<m>`    | set        | ids of settled events of the minute m               | 10 minutes    |
+| `versions`         | hash       | `epoch`, `limits` and `key:<key id>`: versions      | for ever      |
+| `limits`           | hash       | `o`, `p:…`, `u:…`, `k:…`: LimitDocument as JSON     | for ever      |
+| `limits:log`       | sorted set | the same fields by the version that wrote them last | for ever      |
+| `b:<kind>:<for>`   | string     | a bucket: when it is full again, µs since 1970      | 10 s longer   |
+| `c:<for>`          | string     | how many calls run                                  | while some do |
+| `spend:d:<day>`    | hash       | nano-dollars by subject, of a day since 1970        | 40 days       |
+| `spend:m:<yyyymm>` | hash       | the same of a month                                 | 400 days      |
+| `spend:t`          | hash       | the same of all time                                | for ever      |
+| `r:<id>`           | string     | a reservation, while it lives                       | until it ends |
+|                    |            | after a sweep a note of what that charged           | a day         |
+|                    |            | after a cancel a tombstone                          | 2 minutes     |
+| `leases`           | sorted set | ids of living reservations by when it ends, µs      | while some do |
+| `workers`          | sorted set | names of workers by when their own ends, µs         | while some do |
+
+<for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. trimmer: `control/jobs/usage_trimmer.py`. The
+minute m is that of the event's at_us since 1970; its ids live for so long after the last write.
+
+`prefix` is the setting `redis.prefix`. Key lookups carry no hash tag: they spread over a cluster's slots.
 """
 
 import msgspec
@@ -42,8 +60,12 @@ class Keyspace(msgspec.Struct, frozen=True):
     def revoked(self) -> str:
         return f"{self.prefix}:revoked"
 
+    def base(self, organization_id: str) -> str:
+        """What the keys of an organization begin with, but for the colon behind it; itself no key."""
+        return f"{self.prefix}:{{{organization_id}}}"
+
     def usage(self, organization_id: str) -> str:
-        return f"{self.prefix}:{{{organization_id}}}:usage"
+        return f"{self.base(organization_id)}:usage"
 
     def usage_ids(self, organization_id: str, minute: int) -> str:
-        return f"{self.prefix}:{{{organization_id}}}:usage:ids:{minute}"
+        return f"{self.base(organization_id)}:usage:ids:{minute}"

@@ -188,6 +188,8 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     is not in it. category: the one in which the call counts as a request. status: of the answer; 0 if none began.
     ended: as in the access line. end_user: as the client named its own user. pending: the id of an object that tells
     later what was really used; the lines are estimates until then. A call that the upstream refused has no lines.
+    unconfirmed: its worker never said what was used; the lines are what was reserved, and an event of the same id that
+    is not flagged so takes its place.
     """
 
     id: str
@@ -203,4 +205,5 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     stream: bool = False
     end_user: str = ""
     pending: str = ""
+    unconfirmed: bool = False
     lines: tuple[UsageLine, ...] = ()

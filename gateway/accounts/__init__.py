@@ -1,1 +1,1 @@
-"""Counters and reservations, shared by both planes: Lua scripts and their Python. Filled by the Admission issue."""
+"""Counters, limits and reservations, shared by both planes: Lua scripts and their Python."""

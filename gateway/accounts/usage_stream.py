@@ -1,20 +1,18 @@
 """The usage stream of an organization: how events get into it, each once, and out again.
 
-`UsageStream.append` is the one way in. The Admission issue's settle script takes it over, with the same keys.
+The settle script is the one way in, and the sweep of what was never settled.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from importlib import resources
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
+from gateway.accounts.scripts import Scripts, load
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
 from gateway.redisdb.command import Arg, Script
 from gateway.values import UsageEvent
 
-_SCRIPT_FILE = "lua/append_usage.lua"
 _MINUTE_US = 60_000_000
 _PER_READ = 500
 
@@ -29,22 +27,31 @@ event id in SQL closes that.
 """
 
 
-class Scripts(Protocol):
-    """What runs scripts: `HotRedis` with its deadline, or `Client`."""
-
-    def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]: ...
-
-
 class Packed(msgspec.Struct, frozen=True):
     """An event as it is sent and as it is kept on disk: its JSON is one line without a line feed.
 
-    minute: of its at_us, since 1970; each sending of an event thus asks the same set of ids.
+    minute: of its at_us, since 1970; each sending of an event thus asks the same set of ids. nano_usd: of all lines.
     """
 
     id: str
     organization_id: str
     minute: int
     json: bytes
+    nano_usd: int = 0
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call really used. event: None if there is nothing to be metered. id: of the reservation; empty: the
+    event's. Amounts: None for as it was reserved; nano_usd: None for what the event says, or as reserved without one.
+    """
+
+    event: Packed | None
+    id: str = ""
+    tokens: int | None = None
+    images: int | None = None
+    audio_bytes: int | None = None
+    batch_tokens: int | None = None
+    nano_usd: int | None = None
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -53,6 +60,11 @@ class _Envelope(msgspec.Struct, frozen=True):
     id: str
     at_us: int
     organization_id: str
+    lines: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Priced(msgspec.Struct, frozen=True):
+    nano_usd: int | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -68,31 +80,60 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
+_lines = msgspec.json.Decoder(list[_Priced])
 _encoder = msgspec.json.Encoder()
 
 
 def pack(event: UsageEvent) -> Packed:
     """Raises ValueError, TypeError or OverflowError for what JSON has no form for (half a surrogate pair in a text)."""
-    return Packed(event.id, event.organization_id, event.at_us // _MINUTE_US, _encoder.encode(event))
+    nano_usd = sum([line.nano_usd or 0 for line in event.lines])
+    return Packed(event.id, event.organization_id, event.at_us // _MINUTE_US, _encoder.encode(event), nano_usd)
 
 
 def unpack(line: bytes) -> Packed:
-    """An event from its JSON. Raises msgspec.MsgspecError, also for text that is not UTF-8."""
+    """An event from its JSON. Raises msgspec.MsgspecError, also for text that is not UTF-8. Lines of which the price
+    cannot be read cost nothing here."""
     try:
         found = _envelope.decode(line)
     except UnicodeDecodeError:
         raise msgspec.DecodeError("it is not UTF-8") from None
-    return Packed(found.id, found.organization_id, found.at_us // _MINUTE_US, line)
+    try:
+        nano_usd = sum([one.nano_usd or 0 for one in _lines.decode(found.lines)])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        nano_usd = 0
+    return Packed(found.id, found.organization_id, found.at_us // _MINUTE_US, line, nano_usd)
+
+
+def settle_args(
+    keyspace: Keyspace, settlements: Sequence[Settlement], organization_id: str = "", now_us: int = 0
+) -> tuple[Sequence[str], Sequence[Arg]]:
+    """KEYS and ARGV of settle.lua, for settlements of one organization."""
+    first = settlements[0].event
+    organization_id = organization_id or (first.organization_id if first is not None else "")
+    assert organization_id, "one organization is one slot"
+    args: list[Arg] = [now_us, MARKER_S]
+    for one in settlements:
+        event, nano_usd = one.event, one.nano_usd
+        if event is None:
+            assert one.id, "there must be something to settle"
+            args += (0, "", "")
+        else:
+            assert event.organization_id == organization_id, "one organization is one slot"
+            args += (event.minute, event.id, event.json)
+            nano_usd = event.nano_usd if nano_usd is None else nano_usd
+        used = (one.tokens, one.images, one.audio_bytes, one.batch_tokens, nano_usd)
+        args.append(one.id)
+        args += ["" if amount is None else amount for amount in used]
+    return (keyspace.base(organization_id),), args
 
 
 def append_script() -> Script:
-    """The script, for `HotRedis(scripts=…)` and `UsageStream`."""
-    source = resources.files(__package__).joinpath(_SCRIPT_FILE).read_text(encoding="utf-8")
-    return Script.of("append_usage", source)
+    """The settle script, for `HotRedis(scripts=…)` and `UsageStream`."""
+    return load("settle", "windows", "endings")
 
 
 class UsageStream:
-    """The way into the streams."""
+    """The way into the streams for events without a settlement of their own."""
 
     def __init__(self, redis: Scripts, keyspace: Keyspace, script: Script) -> None:
         """script: of `append_script()`."""
@@ -101,21 +142,12 @@ class UsageStream:
         self._script = script
 
     async def append(self, events: Sequence[Packed]) -> int:
-        """Appends events of one organization, all or none, in order; returns how many were not there already.
+        """Settles events of one organization as they were reserved, but for their money, which is what they say; in
+        order. Returns how many were not there already.
 
         Safe to repeat for `MARKER_S`. Raises RedisFailure as `redis` does.
         """
-        organization_id = events[0].organization_id
-        keys = [self._keyspace.usage(organization_id)]
-        numbers: dict[int, int] = {}
-        args: list[Arg] = [MARKER_S]
-        for event in events:
-            assert event.organization_id == organization_id, "one organization is one slot"
-            number = numbers.get(event.minute)
-            if number is None:
-                keys.append(self._keyspace.usage_ids(organization_id, event.minute))
-                number = numbers[event.minute] = len(keys)
-            args += (number, event.id, event.json)
+        keys, args = settle_args(self._keyspace, [Settlement(event=event) for event in events])
         appended: int = await self._redis.script(self._script, keys, args)
         return appended
 

@@ -7,7 +7,19 @@ import hiredis
 import msgspec
 import pytest
 
-from gateway.accounts.usage_stream import MARKER_S, Entry, UsageStream, append_script, entries, pack, read, unpack
+from gateway.accounts.usage_stream import (
+    MARKER_S,
+    Entry,
+    Packed,
+    Settlement,
+    UsageStream,
+    append_script,
+    entries,
+    pack,
+    read,
+    settle_args,
+    unpack,
+)
 from gateway.redisdb.client import Client, connect
 from gateway.redisdb.command import Script
 from gateway.redisdb.failures import RedisFailure, RedisReplyError
@@ -105,8 +117,19 @@ def test_events_of_another_version_travel_as_they_are() -> None:
     line = b'{"id":"req_1","new":{"a":[1]},"at_us":60000000,"organization_id":"org-x","lines":"of another kind"}'
     one = unpack(line)
     assert (one.id, one.organization_id, one.minute, one.json) == ("req_1", "org-x", 1, line)
+    assert one.nano_usd == 0
     with pytest.raises(msgspec.MsgspecError):
         Entry("0-1", "req_1", line).event()
+
+
+def test_what_was_spooled_still_knows_its_price() -> None:
+    one = pack(event(1))
+    assert one.nano_usd == 75_150
+    assert unpack(one.json) == one
+    assert (
+        unpack(b'{"id":"r","at_us":1,"organization_id":"o","lines":[{},{"nano_usd":null},{"nano_usd":7}]}').nano_usd
+        == 7
+    )
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"{}", b"\xff", b'{"id":"\xff","at_us":1,"organization_id":"o"}', b"[]"])
@@ -123,9 +146,16 @@ def test_a_packed_event_is_one_line() -> None:
 
 def test_the_script_is_valid_also_for_an_older_server(redis_server: Server) -> None:
     script: Script = append_script()
-    key, marker = KEYS.usage(ORG), KEYS.usage_ids(ORG, 1)
-    assert redis_server.command("EVAL", script.source, 2, key, marker, 60, 2, "a", "{}", 2, "b", "{}") == 2
-    assert redis_server.command("EVAL", script.source, 2, key, marker, 60, 2, "b", "{}", 2, "c", "{}") == 1
-    assert redis_server.command("XLEN", key) == 3
+
+    def append(*ids: str) -> int:
+        settlements = [Settlement(event=Packed(id, ORG, 1, b"{}", 5)) for id in ids]  # noqa: A001
+        keys, args = settle_args(KEYS, settlements)
+        found: int = redis_server.command("EVAL", script.source, len(keys), *keys, *args)
+        return found
+
+    assert append("a", "b") == 2
+    assert append("b", "c") == 1
+    assert redis_server.command("XLEN", KEYS.usage(ORG)) == 3
+    redis_server.command("SET", KEYS.usage("org-other"), "no stream")
     with pytest.raises(hiredis.ReplyError):
-        redis_server.command("EVAL", script.source, 2, marker, key, 60, 2, "x", "{}")
+        redis_server.command("EVAL", script.source, 1, KEYS.base("org-other"), 0, 60, 1, "x", "{}", *[""] * 6)

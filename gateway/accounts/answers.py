@@ -1,0 +1,116 @@
+"""What the scripts answer."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.accounts.plan import Plan
+
+NEVER = -1
+
+
+class Level(msgspec.Struct, frozen=True):
+    """Of a bucket. entry: the number of its limit in `plan.entries`. remaining: units. reset_us: until it is full."""
+
+    entry: int
+    remaining: int
+    reset_us: int
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """at_us: the instant to which the call belongs. requests, tokens: the tightest bucket of each after this reserve;
+    None if none limits. shadowed: the limits that would have refused if they were no shadows; none if it is repeated.
+    """
+
+    at_us: int
+    requests: Level | None
+    tokens: Level | None
+    shadowed: tuple[int, ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Nothing was taken. entry: the number of the limit that refused: a spend limit before a rate, and of several
+    rates the one with the longest wait. used: units that the bucket has to refill (bytes of audio, not megabytes), how
+    many run, or nano-dollars spent and reserved. wait_us: until the call would pass if no other came; 0 if nobody
+    knows, as with what runs; None: more than the limit ever lets pass at once, or spend.
+    """
+
+    at_us: int
+    entry: int
+    used: int
+    wait_us: int | None
+    requests: Level | None
+    tokens: Level | None
+
+
+class Stale(msgspec.Struct, frozen=True):
+    """The plan is out of date; nothing was taken. limits_version: the newest. key_changed: the key's record is another.
+    documents: those that have changed since the plan's version, by field, None for one that is gone; all of them
+    if the plan's version is 0, or above the newest (then a field that is not here is gone).
+    """
+
+    at_us: int
+    limits_version: int
+    key_changed: bool
+    documents: dict[str, bytes | None]
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The counters have no epoch, so nobody knows what is spent; nothing was taken."""
+
+    at_us: int
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """This id was cancelled before, or its lease ran out and it was swept; nothing was taken."""
+
+    at_us: int
+
+
+class Extended(msgspec.Struct, frozen=True):
+    """lost: ids that are not there (any more). workers: how many live, this one too: those that sent their last
+    `extend` within the lease that they gave."""
+
+    lost: list[str]
+    workers: int
+
+
+Answer = Admitted | Refused | Stale | Closed | Cancelled
+
+
+def answer(plan: Plan, reply: Sequence[int | bytes | None]) -> Answer:
+    """From what reserve.lua returned."""
+    match reply:
+        case [1, int(at_us), *levels]:
+            requests, tokens = _levels(levels)
+            shadowed = tuple(number for number in levels[6:] if isinstance(number, int))
+            return Admitted(at_us, requests, tokens, shadowed)
+        case [2, int(at_us), *levels, int(entry), int(used), int(wait)]:
+            return Refused(at_us, entry, used, None if wait == NEVER else wait, *_levels(levels))
+        case [3, int(at_us), int(version), int(changed), *documents]:
+            return Stale(at_us, version, bool(changed), by_field(documents))
+        case [4, int(at_us)]:
+            return Closed(at_us)
+        case [5, int(at_us)]:
+            return Cancelled(at_us)
+    raise AssertionError(f"the script says what nobody understands, of organization {plan.organization_id}")
+
+
+def _levels(found: Sequence[object]) -> tuple[Level | None, Level | None]:
+    match found:
+        case [int(first), int(left), int(reset), int(second), int(tokens_left), int(tokens_reset), *_]:
+            return (
+                Level(first, left, reset) if first >= 0 else None,
+                Level(second, tokens_left, tokens_reset) if second >= 0 else None,
+            )
+    raise AssertionError("levels are six numbers")
+
+
+def by_field(found: Sequence[int | bytes | None]) -> dict[str, bytes | None]:
+    """Documents from a flat list of fields and JSON."""
+    documents: dict[str, bytes | None] = {}
+    for field, document in zip(found[::2], found[1::2], strict=True):
+        assert isinstance(field, bytes)
+        assert not isinstance(document, int)
+        documents[field.decode()] = document
+    return documents

@@ -1,0 +1,40 @@
+-- Part of every script that counts: the time, the names, and the windows in which money is spent.
+--
+-- KEYS[1]  the organization's base key, `{prefix}:{<org>}`; every key that a script touches begins with it, and so is in
+--          its slot
+-- ARGV[1]  now, in microseconds since 1970; 0: the server's own time
+--
+-- Money is in nano-dollars. Lua has only doubles: integers are exact up to 2^53, about $9.0 M in a window. redis.call
+-- writes a number with 17 digits; `..` and tostring write 14 and are for small numbers only.
+local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+local base = KEYS[1] .. ':'
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+
+local DAY_US = 86400000000
+local DAYS_KEPT_S = 40 * 86400 -- long enough for a week, and for whatever settles late
+local MONTHS_KEPT_S = 400 * 86400
+
+-- The month of a day since 1970, as YYYYMM. Years begin in March here, so that leap days are at their ends.
+local function month_of(days)
+  local shifted = days + 719468 -- since 0000-03-01
+  local era = floor(shifted / 146097)
+  local day = shifted - era * 146097
+  local year = floor((day - floor(day / 1460) + floor(day / 36524) - floor(day / 146096)) / 365)
+  day = day - (365 * year + floor(year / 4) - floor(year / 100))
+  local month = floor((5 * day + 2) / 153)
+  year = year + era * 400
+  if month >= 10 then
+    return (year + 1) * 100 + month - 9
+  end
+  return year * 100 + month + 3
+end
+
+-- The names of the hashes of an instant: day, month, total.
+local function windows_of(at)
+  local days = floor(at / DAY_US)
+  return base .. 'spend:d:' .. days, base .. 'spend:m:' .. month_of(days), base .. 'spend:t'
+end

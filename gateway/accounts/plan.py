@@ -1,0 +1,112 @@
+"""What limits a call, as the reserve script takes it: made once for a principal and a model, and kept."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.limits import CONCURRENT, RATES, Applied, RateKind, RateLimit, Scope, SpendLimit, Unit, Window
+
+UNITS: tuple[Unit, ...] = ("requests", "tokens", "images", "audio_bytes", "batch_tokens")  # as the scripts number them
+_WINDOWS: tuple[Window, ...] = ("day", "week", "month", "total")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._:@/+*-]{1,64}")
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Who is limited by what.
+
+    limits_version: of the documents from which `entries` follow. key_version: of the key's record as the worker has it;
+    0: not to be checked. entries: what a refusal's or a level's number points into. blob: for the script.
+    """
+
+    organization_id: str
+    project_id: str
+    user_id: str
+    key_id: str
+    limits_version: int
+    key_version: int
+    entries: tuple[Applied, ...]
+    blob: bytes
+
+
+def subjects(project_id: str, user_id: str, key_id: str) -> dict[Scope, str]:
+    """For which fields of its windows a call's spend is counted; an empty id has none."""
+    found: dict[Scope, str] = {"organization": "o"}
+    scopes: tuple[tuple[Scope, str], ...] = (("project", project_id), ("user", user_id), ("key", key_id))
+    return found | {scope: f"{scope[0]}:{subject}" for scope, subject in scopes if subject}
+
+
+def bucket_name(entry: Applied, kind: str) -> str:
+    """What a bucket's key has behind the organization's base. Names of models come from clients: what is long or
+    unusual in one is hashed."""
+    return f"b:{kind}:{_counted_for(entry)}"
+
+
+def running_name(entry: Applied) -> str:
+    """The same for the count of what runs at a time."""
+    return f"c:{_counted_for(entry)}"
+
+
+def _counted_for(entry: Applied) -> str:
+    if entry.scope != "project_model":
+        return f"{entry.scope[0]}:{entry.subject}"
+    model = entry.model
+    if not _PLAIN_NAME.fullmatch(model):  # no plain name begins with #
+        model = "#" + hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"m:{entry.subject}:{model}"
+
+
+def _bucket(limit: int, burst: int | None, kind: RateKind) -> tuple[float, float]:
+    """In µs: what one unit refills in, and the capacity. A limit of 0 has no capacity."""
+    per_us = kind.period_us / (max(limit, 1) * kind.factor)
+    capacity = limit if burst is None else min(limit, burst)
+    return per_us, kind.period_us * capacity / max(limit, 1)
+
+
+def make_plan(
+    *,
+    organization_id: str,
+    project_id: str,
+    user_id: str,
+    key_id: str,
+    limits_version: int,
+    key_version: int = 0,
+    applied: Sequence[Applied] = (),
+) -> Plan:
+    """A limit of None limits nothing. Raises ValueError for a spend limit of a model, or of a subject that has no id,
+    and KeyError for a kind that there is not."""
+    fields = subjects(project_id, user_id, key_id)
+    numbers = {scope: number for number, scope in enumerate(fields, 1)}
+    buckets: list[object] = []
+    spends: list[object] = []
+    running: list[object] = []
+    closes = 0
+    for number, entry in enumerate(applied):
+        match entry.limit:
+            case RateLimit(limit=None) | SpendLimit(nano_usd=None):
+                pass
+            case RateLimit(kind=kind, limit=int(limit), shadow=shadow) if kind == CONCURRENT:
+                running += (running_name(entry), limit, int(shadow), number)
+            case RateLimit(kind=kind, limit=int(limit), burst=burst, shadow=shadow):
+                rate = RATES[kind]
+                name, unit = bucket_name(entry, kind), UNITS.index(rate.unit) + 1
+                buckets += (name, unit, *_bucket(limit, burst, rate), int(shadow), number)
+            case SpendLimit(window=window, nano_usd=nano_usd, shadow=shadow):
+                if entry.scope not in numbers:
+                    raise ValueError(f"spend is not counted for {entry.scope} {entry.subject}")
+                spends += (_WINDOWS.index(window) + 1, numbers[entry.scope], nano_usd, int(shadow), number)
+                closes |= not shadow
+    counted = list(fields.values())
+    blob = (limits_version, key_version, key_id, counted, int(closes), buckets, spends, running)
+    return Plan(
+        organization_id=organization_id,
+        project_id=project_id,
+        user_id=user_id,
+        key_id=key_id,
+        limits_version=limits_version,
+        key_version=key_version,
+        entries=tuple(applied),
+        blob=_encoder.encode(blob),
+    )

@@ -1,0 +1,47 @@
+"""The Lua scripts of this room, put together from their files."""
+
+from collections.abc import Awaitable, Sequence
+from importlib import resources
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from gateway.redisdb.command import Arg, Script
+
+
+class Scripts(Protocol):
+    """What runs scripts: `HotRedis` with its deadline, or `Client`."""
+
+    def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]: ...
+
+
+def load(name: str, *before: str) -> Script:
+    """The script `lua/{name}.lua`, behind the parts that it builds on."""
+    folder = resources.files(__package__).joinpath("lua")
+    parts = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*before, name))
+    return Script.of(name, "\n".join(parts))
+
+
+class AccountScripts(msgspec.Struct, frozen=True):
+    """Those that workers run: for `HotRedis(scripts=…)`, which loads them on every new connection."""
+
+    reserve: Script
+    settle: Script
+    cancel: Script
+    extend: Script
+    sweep: Script
+
+    @classmethod
+    def load(cls) -> Self:
+        both = ("windows", "endings")
+        return cls(
+            reserve=load("reserve", *both),
+            settle=load("settle", *both),
+            cancel=load("cancel", *both),
+            extend=load("extend", "windows"),
+            sweep=load("sweep", *both),
+        )
+
+    @property
+    def all(self) -> tuple[Script, ...]:
+        return (self.reserve, self.settle, self.cancel, self.extend, self.sweep)
