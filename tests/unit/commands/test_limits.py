@@ -65,6 +65,12 @@ def test_the_keys_own_and_shadow(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"spend total $99.99 {key} projects[1].keys[1].limits.spend.total" in lines
 
 
+def test_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (CONFIG.parent / "docs" / "limits-and-budgets.md").read_text()
+    main(["limits", "explain", "proj_chat/web", "gpt-6-mini", "--config", str(CONFIG / "limits.yaml")])
+    assert "".join(f"    {line}".rstrip() + "\n" for line in capsys.readouterr().out.splitlines()) in page
+
+
 def test_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     lines = explained(capsys, "proj_example/first", "gpt-6", config=CONFIG / "gateway.yaml")
     assert lines[-2:] == ["", "Nothing is limited."]
