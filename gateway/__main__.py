@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="check a settings file, and only that")
     check.add_argument("file", type=Path, metavar="FILE")
     _keys_parser(commands.add_parser("keys", help="make, hash and revoke API keys"))
+    _limits_parser(commands.add_parser("limits", help="show which limits hold, and why; reopen spend limits"))
     _prices_parser(commands.add_parser("prices", help="show what calls cost, and why"))
     simulator = commands.add_parser("simulator", help="run the simulated OpenAI alone")
     simulator.add_argument("--host", default="127.0.0.1")
@@ -66,9 +67,26 @@ def _keys_parser(keys: argparse.ArgumentParser) -> None:
     actions.add_parser("hash", help="read a key from standard input; prints its hash for the settings")
     revoke = actions.add_parser("revoke", help="revoke a key of a running gateway on this machine")
     revoke.add_argument("key", metavar="KEY", help="project/name, the key's id, or its hash")
-    where = revoke.add_mutually_exclusive_group(required=True)
+    _which_gateway(revoke)
+
+
+def _which_gateway(command: argparse.ArgumentParser) -> None:
+    where = command.add_mutually_exclusive_group(required=True)
     where.add_argument("--config", type=Path, metavar="FILE", help="the gateway's settings file")
     where.add_argument("--data-dir", type=Path, metavar="FOLDER", help="the gateway's data folder")
+
+
+def _limits_parser(limits: argparse.ArgumentParser) -> None:
+    actions = limits.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "print every limit that holds for a key's calls of a model, and the setting that declares it"
+    explain = actions.add_parser("explain", help=text, description=text)
+    explain.add_argument("key", metavar="KEY", help="project/name, the key's id, or its hash")
+    explain.add_argument("model", metavar="MODEL", nargs="?", help="as requests name it (default: a call without one)")
+    explain.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings (YAML)")
+    text = "reopen the spend limits of a running gateway on this machine, after Redis has lost what was spent"
+    reset = actions.add_parser("reset-spend", help=text, description=text)
+    reset.add_argument("--zero", action="store_true", help="begin all windows anew: forget what has been counted")
+    _which_gateway(reset)
 
 
 def _prices_parser(prices: argparse.ArgumentParser) -> None:
@@ -132,6 +150,10 @@ def _run_command(options: argparse.Namespace) -> int:
         from gateway.commands.check import check_config  # noqa: PLC0415
 
         return check_config(options.file)
+    if options.command == "limits":
+        from gateway.commands.limits import limits  # noqa: PLC0415
+
+        return limits(options)
     if options.command == "prices":
         from gateway.commands.prices import prices  # noqa: PLC0415
 

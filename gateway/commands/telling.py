@@ -26,16 +26,9 @@ class Refused(msgspec.Struct, frozen=True):
     error: str
 
 
-def add_where(parser: argparse.ArgumentParser) -> None:
-    """The options that name a running gateway."""
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--config", type=Path, metavar="FILE", help="the gateway's settings file")
-    where.add_argument("--data-dir", type=Path, metavar="FOLDER", help="the gateway's data folder")
-
-
 def tell(options: argparse.Namespace, target: str, body: object, kind: type[Answer]) -> Answer | int:
     """Tells the control process something and returns its answer; or, if there is none, the exit status, after it has
-    said why. options: with those of `add_where`.
+    said why. options: config, the settings file, or data_dir.
     """
     folder = options.data_dir
     if folder is None:

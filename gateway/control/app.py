@@ -17,8 +17,9 @@ from aiohttp.typedefs import Middleware
 
 from gateway.clock import Clock
 from gateway.control.jobs.usage_trimmer import UsageTrimmer
+from gateway.control.registry.declared import UnknownKeyError
 from gateway.control.registry.limits import LimitsPublisher, LimitsStore
-from gateway.control.registry.publisher import Publisher, UnknownKeyError
+from gateway.control.registry.publisher import Publisher
 from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
 from gateway.keyspace import Keyspace

@@ -1,5 +1,6 @@
 """The keys that a settings file declares, as principals."""
 
+import difflib
 import hashlib
 
 import msgspec
@@ -7,6 +8,10 @@ import msgspec
 from gateway.settings.limits import SubjectLimits
 from gateway.settings.model import Key, Settings
 from gateway.values import Principal
+
+
+class UnknownKeyError(Exception):
+    """No key has this name, id or hash."""
 
 
 class DeclaredKey(msgspec.Struct, frozen=True):
@@ -25,6 +30,18 @@ def declared_keys(settings: Settings) -> list[DeclaredKey]:
         for project in settings.projects
         for key in project.keys
     ]
+
+
+def find_key(keys: list[DeclaredKey], name: str) -> DeclaredKey:
+    """A key by its `project/name`, its id or its hash. Raises UnknownKeyError."""
+    wanted = name.removeprefix("sha256:")
+    for key in keys:
+        if wanted in {key.name, key.hash, key.principal.key_id}:
+            return key
+    known = [key.name for key in keys]
+    near = difflib.get_close_matches(name, known, 3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"the settings declare {len(known)} keys"
+    raise UnknownKeyError(f"no key is called {name[:100]}; {hint}")
 
 
 def _principal(settings: Settings, project_id: str, key: Key) -> Principal:

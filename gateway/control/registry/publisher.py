@@ -6,7 +6,6 @@ key back.
 """
 
 import asyncio
-import difflib
 import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.clock import Clock
-from gateway.control.registry.declared import DeclaredKey, declared_keys
+from gateway.control.registry.declared import DeclaredKey, declared_keys, find_key
 from gateway.control.registry.limits import LimitsPublisher
 from gateway.control.registry.revoked import RevokedKeys
 from gateway.keyspace import Keyspace
@@ -33,10 +32,6 @@ _LOOK_EVERY_S = 1.0
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 Report = Callable[[dict[str, str]], Awaitable[None]]
-
-
-class UnknownKeyError(Exception):
-    """No key has this name, id or hash."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -182,7 +177,7 @@ class Publisher:
 
         It is remembered before it is published: what fails half-way is published as soon as that can be done.
         """
-        key = self.find(name)
+        key = find_key(self._keys, name)
         async with self._writing:
             await self._revoked.add(key.hash)
             try:
@@ -195,16 +190,6 @@ class Publisher:
                 self._due = True
                 raise
         return key
-
-    def find(self, name: str) -> DeclaredKey:
-        wanted = name.removeprefix("sha256:")
-        for key in self._keys:
-            if wanted in {key.name, key.hash, key.principal.key_id}:
-                return key
-        known = [key.name for key in self._keys]
-        near = difflib.get_close_matches(name, known, 3)
-        hint = f"did you mean {', '.join(near)}?" if near else f"the settings declare {len(known)} keys"
-        raise UnknownKeyError(f"no key is called {name[:100]}; {hint}")
 
     async def _present(self, hashes: list[str]) -> dict[str, Published]:
         """What Redis holds now."""

@@ -74,4 +74,4 @@ def test_all_documents() -> None:
 
 
 def test_the_example() -> None:
-    assert len(declared_limits(load(CONFIG / "limits.yaml"))) == 5
+    assert len(declared_limits(load(CONFIG / "limits.yaml"))) == 6

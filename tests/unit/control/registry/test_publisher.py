@@ -12,7 +12,8 @@ import pytest
 import structlog
 
 from gateway.clock import ManualClock
-from gateway.control.registry.publisher import Publisher, UnknownKeyError
+from gateway.control.registry.declared import UnknownKeyError
+from gateway.control.registry.publisher import Publisher
 from gateway.redisdb.client import Client, connect
 from gateway.redisdb.failures import RedisFailure
 from gateway.settings.model import Settings
@@ -137,7 +138,7 @@ async def test_an_unknown_key(stand: Stand) -> None:
     with pytest.raises(UnknownKeyError, match=r"no key is called proj_a/fronted; did you mean proj_a/frontend, "):
         await publisher.revoke("proj_a/fronted")
     with pytest.raises(UnknownKeyError, match="no key is called xyz; the settings declare 2 keys"):
-        publisher.find("xyz")
+        await publisher.revoke("xyz")
 
 
 async def test_many_keys(stand: Stand) -> None:
