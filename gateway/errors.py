@@ -143,7 +143,13 @@ REQUESTS_LIMITED = ErrorKind("requests_limited", Fault.DOWNSTREAM, 429, "request
 TOKENS_LIMITED = ErrorKind("tokens_limited", Fault.DOWNSTREAM, 429, "tokens", _LIMITED, _REACHED)
 REQUEST_TOO_LARGE = ErrorKind("request_too_large", Fault.DOWNSTREAM, 429, "tokens", _LIMITED, _TOO_LARGE, retry=False)
 ORGANIZATION_SPEND_LIMITED = ErrorKind(
-    "organization_spend_limited", Fault.DOWNSTREAM, 429, _SPENT, "organization_spend_limit_exceeded", _QUOTA, retry=False
+    "organization_spend_limited",
+    Fault.DOWNSTREAM,
+    429,
+    _SPENT,
+    "organization_spend_limit_exceeded",
+    _QUOTA,
+    retry=False,
 )
 PROJECT_SPEND_LIMITED = ErrorKind(
     "project_spend_limited", Fault.DOWNSTREAM, 429, _SPENT, "project_spend_limit_exceeded", _QUOTA, retry=False

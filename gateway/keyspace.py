@@ -64,6 +64,9 @@ class Keyspace(msgspec.Struct, frozen=True):
         """What the keys of an organization begin with, but for the colon behind it; itself no key."""
         return f"{self.prefix}:{{{organization_id}}}"
 
+    def refusals(self, organization_id: str) -> str:
+        return f"{self.base(organization_id)}refusals"
+
     def usage(self, organization_id: str) -> str:
         return f"{self.base(organization_id)}:usage"
 

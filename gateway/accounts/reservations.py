@@ -15,22 +15,11 @@ from gateway.accounts.scripts import AccountScripts, Scripts
 from gateway.accounts.usage_stream import Settlement, settle_args
 from gateway.keyspace import Keyspace
 from gateway.redisdb.command import Arg
-from gateway.values import UsageEvent
+from gateway.values import Taking, UsageEvent
 
 _PER_CALL = 500  # ids in one script call, which holds Redis up
 _AT_US = b',"at_us":0,'
 _encode = msgspec.json.Encoder().encode
-
-
-class Taking(msgspec.Struct, frozen=True):
-    """What a call takes of what limits it. audio_bytes: of uploads. batch_tokens: input tokens of a batch's file."""
-
-    requests: int = 1
-    tokens: int = 0
-    images: int = 0
-    audio_bytes: int = 0
-    batch_tokens: int = 0
-    nano_usd: int = 0
 
 
 def provisional(event: UsageEvent) -> bytes:

@@ -30,7 +30,8 @@ event id in SQL closes that.
 class Packed(msgspec.Struct, frozen=True):
     """An event as it is sent and as it is kept on disk: its JSON is one line without a line feed.
 
-    minute: of its at_us, since 1970; each sending of an event thus asks the same set of ids. nano_usd: of all lines.
+    minute: of its at_us, since 1970; each sending of an event thus asks the same set of ids. nano_usd, tokens, images: of
+    all its lines; None for as they were reserved. nothing: it has no lines, so all but the request is given back.
     """
 
     id: str
@@ -38,6 +39,9 @@ class Packed(msgspec.Struct, frozen=True):
     minute: int
     json: bytes
     nano_usd: int = 0
+    tokens: int | None = None
+    images: int | None = None
+    nothing: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +90,14 @@ _encoder = msgspec.json.Encoder()
 
 def pack(event: UsageEvent) -> Packed:
     """Raises ValueError, TypeError or OverflowError for what JSON has no form for (half a surrogate pair in a text)."""
-    nano_usd = sum([line.nano_usd or 0 for line in event.lines])
-    return Packed(event.id, event.organization_id, event.at_us // _MINUTE_US, _encoder.encode(event), nano_usd)
+    nano_usd = tokens = images = 0
+    for line in event.lines:
+        quantities = line.quantities
+        nano_usd += line.nano_usd or 0
+        tokens += quantities.input_tokens + quantities.output_tokens
+        images += quantities.images
+    json, minute = _encoder.encode(event), event.at_us // _MINUTE_US
+    return Packed(event.id, event.organization_id, minute, json, nano_usd, tokens, images, not event.lines)
 
 
 def unpack(line: bytes) -> Packed:
@@ -142,14 +152,18 @@ class UsageStream:
         self._script = script
 
     async def append(self, events: Sequence[Packed]) -> int:
-        """Settles events of one organization as they were reserved, but for their money, which is what they say; in
-        order. Returns how many were not there already.
+        """Settles the calls of events of one organization, in order. Returns how many were not there already.
 
         Safe to repeat for `MARKER_S`. Raises RedisFailure as `redis` does.
         """
-        keys, args = settle_args(self._keyspace, [Settlement(event=event) for event in events])
+        keys, args = settle_args(self._keyspace, [_settlement(event) for event in events])
         appended: int = await self._redis.script(self._script, keys, args)
         return appended
+
+
+def _settlement(event: Packed) -> Settlement:
+    other = 0 if event.nothing else None
+    return Settlement(event=event, tokens=event.tokens, images=event.images, audio_bytes=other, batch_tokens=other)
 
 
 async def read(

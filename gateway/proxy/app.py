@@ -6,15 +6,19 @@ import gc
 import socket
 from collections.abc import Callable, Sequence
 
-from gateway.accounts.usage_stream import UsageStream, append_script
+from gateway.accounts.refusals import Refusals
+from gateway.accounts.reservations import Reservations
+from gateway.accounts.scripts import AccountScripts
+from gateway.accounts.usage_stream import UsageStream
 from gateway.clock import Clock
 from gateway.errors import DRAINING, GatewayError
 from gateway.keyspace import Keyspace
 from gateway.operations.table import load_operations
 from gateway.pricing.book import make_book
 from gateway.process import Child, serve_until_told, take_turns
+from gateway.proxy.admission.limits import Limits
 from gateway.proxy.admission.permitted import Permitted
-from gateway.proxy.admission.reserve import Admission
+from gateway.proxy.admission.reserve import Open
 from gateway.proxy.auth.identify import Identify
 from gateway.proxy.auth.keys import Fetch, KeyCache
 from gateway.proxy.auth.read_model import ReadModel
@@ -70,6 +74,7 @@ class Worker:
         slot: str = "0",
         lines: LineWriter | None = None,
         outbox: Sink | None = None,
+        reservations: Reservations | None = None,
     ) -> None:
         self._settings = settings
         self._deliver: Callable[[UsageEvent], None] = outbox.add if outbox is not None else _nowhere
@@ -94,6 +99,9 @@ class Worker:
         self._book = make_book(settings.prices)
         counters = UsageCounters(settings, self._book, metrics)
         self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
+        self.limits: Limits | None = None
+        if reservations is not None:
+            self.limits = Limits(settings, reservations, self._book, metrics=metrics, log=log, clock=clock)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(
@@ -125,7 +133,7 @@ class Worker:
             Permitted(settings, metrics, self._book.refuses),
             Intake(settings.bodies, self.budget),
             Ownership(),
-            Admission(),
+            self.limits.admission if self.limits is not None else Open(),
             Router(settings, self._destinations),
             Forwarder(clock, self._tasks, retries.add),
             self._meter,
@@ -140,6 +148,8 @@ class Worker:
             self._servers.append(await self._loop.create_server(self.server, sock=listening, backlog=_BACKLOG))
         self._tasks.spawn(self._sweep(), "sweep")
         self._tasks.spawn(self._meter.load_tokenizers(), "load tokenizers")
+        if self.limits is not None:
+            self.limits.start()
 
     @property
     def in_flight(self) -> int:
@@ -182,6 +192,8 @@ class Worker:
             metrics.set("gateway_upstream_connections", len(to.pool) - to.pool.idle, (to.name, "busy"))
         self._recorder.flush()
         self._meter.flush()
+        if self.limits is not None:
+            self.limits.flush()
         metrics.flush()
 
     async def drain(self, deadline_s: float) -> None:
@@ -218,6 +230,8 @@ class Worker:
             pool.close()
         await self._websockets.close()
         await self.keys.close()
+        if self.limits is not None:
+            await self.limits.close()
         await self._tasks.cancel()
         self._gauges(0.0)
         if self._lines is not None:
@@ -234,13 +248,22 @@ async def run(child: Child, clock: Clock) -> None:
     use_lane(start.lane)
     metrics = Metrics(more=usage_metrics(settings))
     client = connect(settings.redis, embedded_url=start.redis_url)
-    keyspace, script = Keyspace(settings.redis.prefix), append_script()
-    hot = HotRedis(client, settings.redis, clock=clock, log=log, scripts=[script])
+    keyspace, scripts = Keyspace(settings.redis.prefix), AccountScripts.load()
+    hot = HotRedis(client, settings.redis, clock=clock, log=log, scripts=scripts.all)
     await hot.start()
     model = ReadModel(hot, client, keyspace, metrics)
     spools = Spools(spool_folder(settings), settings.usage.spool_mib * _MIB, clock)
-    outbox = Outbox(UsageStream(hot, keyspace, script), spools, metrics=metrics, log=log, clock=clock)
-    worker = Worker(settings, fetch=model.fetch, metrics=metrics, log=log, clock=clock, slot=start.slot, outbox=outbox)
+    outbox = Outbox(UsageStream(hot, keyspace, scripts.settle), spools, metrics=metrics, log=log, clock=clock)
+    worker = Worker(
+        settings,
+        fetch=model.fetch,
+        metrics=metrics,
+        log=log,
+        clock=clock,
+        slot=start.slot,
+        outbox=outbox,
+        reservations=Reservations(hot, keyspace, scripts),
+    )
     tasks = Tasks()
     subscribed = asyncio.Event()
     revocation = Revocation(model, worker.keys, worker.exchanges, tasks, log)
@@ -254,6 +277,8 @@ async def run(child: Child, clock: Clock) -> None:
         await worker.listen(sockets)
     _spare_the_collector()
     tasks.spawn(_report(child, hot, worker, metrics), "report health")
+    if worker.limits is not None:
+        tasks.spawn(worker.limits.record(Refusals(client, keyspace)), "record refusals")
     await serve_until_told(child, worker.drain, _ORPHAN_S)
     await tasks.cancel()
     await worker.close()

@@ -8,7 +8,7 @@ from gateway.clock import Clock
 from gateway.errors import ADMIN_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.admission.permitted import Permitted
-from gateway.proxy.admission.reserve import Admission
+from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError
 from gateway.proxy.auth.identify import Identify
 from gateway.proxy.body.intake import Intake, Taken
 from gateway.proxy.http.exchanges import Exchanges
@@ -20,6 +20,7 @@ from gateway.proxy.relay import relay_for
 from gateway.proxy.upstream.forward import Forwarder
 from gateway.proxy.upstream.router import Attempt, Router
 from gateway.proxy.websocket.serve import WebSockets
+from gateway.values import Principal
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -31,7 +32,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     permitted: Permitted
     intake: Intake
     ownership: Ownership
-    admission: Admission
+    admission: Admits
     router: Router
     forwarder: Forwarder
     meter: Meter
@@ -63,15 +64,29 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.ownership.check(principal, operation, request)
             attempts = self.router.route(taken.model)
             self.permitted.priced(operation, taken.model, attempts)
-            reservation = self.admission.reserve(principal, operation, taken.model)
-            try:
-                call = self.meter.begin(principal, operation, seen, taken)
-                await self._exchange(visit, operation, taken, attempts, key, call=call)
-            finally:
-                self.admission.settle(reservation)
+            principal, grant = await self._admit(visit, principal, operation, taken, attempts, key)
+            call = self.meter.begin(principal, operation, seen, taken)
+            await self._exchange(visit, operation, taken, attempts, key, call=call, grant=grant)
         finally:
             seen.bytes_in = taken.size
             taken.release()
+
+    async def _admit(  # noqa: PLR0917
+        self,
+        visit: Visit,
+        principal: Principal,
+        operation: Operation | None,
+        taken: Taken,
+        attempts: tuple[Attempt, ...],
+        key: bytes,
+    ) -> tuple[Principal, Grant | None]:
+        """Reserves what the call may use. If the key has changed since it was looked up, that is done again, once."""
+        models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
+        try:
+            return principal, await self.admission.reserve(principal, operation, taken, visit.seen, visit.down, models)
+        except KeyChangedError:
+            principal = await self.identify.anew(visit.request, key, visit.seen)
+            return principal, await self.admission.reserve(principal, operation, taken, visit.seen, visit.down, models)
 
     async def _take(self, visit: Visit, operation: Operation | None, key: bytes) -> Taken:
         """Takes in a body that has to be waited for, after which the key must still be good."""
@@ -101,8 +116,9 @@ class Pipeline(msgspec.Struct, frozen=True):
         key: bytes,
         *,
         call: CallMeter | None = None,
+        grant: Grant | None = None,
     ) -> None:
-        """Sends the request up and its answer down; whatever way that ends, it is metered."""
+        """Sends the request up and its answer down; whatever way that ends, it is metered and settled."""
         seen, down, connection = visit.seen, visit.down, visit.connection
         relay = relay_for(taken, down, self.clock, self.loop, key, operation)
         if call is not None:
@@ -120,8 +136,11 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.exchanges.discard(relay)
             connection.writer = None
             seen.answered(relay.head_at, relay.upstream_request_id)
+            event = None
             if call is not None:
-                self.meter.settle(call, sent=relay.sent and ended != "refused", ended=ended)
+                event = self.meter.settle(call, sent=relay.sent and ended != "refused", ended=ended)
+            if grant is not None:
+                self.admission.end(grant, event, sent=seen.attempts > 0)
         if ending.error is not None:
             if not down.started:
                 raise ending.error

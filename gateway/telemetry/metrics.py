@@ -74,9 +74,7 @@ METRICS = (
         "The share of a project's tightest limits that is used, 0 to 1.",
         ("project", "limit"),
     ),
-    Metric(
-        "gateway_limits_without_redis_total", "counter", "Calls whose limits Redis could not check.", ("outcome",)
-    ),
+    Metric("gateway_limits_without_redis_total", "counter", "Calls whose limits Redis could not check.", ("outcome",)),
     Metric("gateway_reservations", "gauge", "Calls in flight with a reservation."),
     Metric("gateway_redis_breaker", "gauge", "Breakers of workers' calls to Redis, by state.", ("state",)),
     Metric("gateway_info", "gauge", "Always 1.", ("version",), process="supervisor"),
@@ -87,7 +85,9 @@ METRICS = (
 )
 
 _READINGS = 5  # of the folder of lanes, until none of its files changes hands meanwhile
-_LARGEST = frozenset({"gateway_loop_lag_seconds", "gateway_limit_utilization"})  # over workers the largest counts, not the sum
+_LARGEST = frozenset(
+    {"gateway_loop_lag_seconds", "gateway_limit_utilization"}
+)  # over workers the largest counts, not the sum
 
 
 class Counts:

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.accounts.reservations import Reservations
+from gateway.accounts.usage_stream import Settlement
 from gateway.clock import Clock
 from gateway.redisdb.failures import RedisFailure
 from gateway.redisdb.hot_connection import backoff_s
 from gateway.tasks import Tasks
-from gateway.telemetry.logging import Logger
 
 _PER_LEASE = 3  # renewals: two may fail
 _PER_SCRIPT = 200
@@ -25,18 +25,18 @@ class Leases:
         *,
         lease_s: float,
         clock: Clock,
-        log: Logger,
     ) -> None:
         """organizations: in which this worker counts as alive, also without reservations."""
         self._reservations = reservations
         self._worker_id = worker_id
         self._organizations = organizations
         self._clock = clock
-        self._log = log
         self.lease_s = lease_s
         self.workers = 1  # last known number of live ones, of all gateways on this Redis
         self._held: dict[str, tuple[str, float]] = {}  # id → organization, when it was begun or renewed
-        self._ends: dict[str, tuple[str, bool]] = {}  # to be cancelled or released: id → organization, whether cancelled
+        self._ends: dict[
+            str, tuple[str, bool]
+        ] = {}  # to be cancelled or released: id → organization, whether cancelled
         self._wake = asyncio.Event()
         self._tasks = Tasks()
 
@@ -111,13 +111,14 @@ class Leases:
     async def _end_some(self) -> bool:
         """Whether Redis took all that there was."""
         ends = dict(list(self._ends.items())[:_PER_SCRIPT])
-        for (organization_id, cancelled) in sorted(set(ends.values())):
+        for organization_id, cancelled in sorted(set(ends.values())):
             ids = [key for key, end in ends.items() if end == (organization_id, cancelled)]
             try:
                 if cancelled:
                     await self._reservations.cancel(organization_id, ids)
                 else:
-                    await self._reservations.release(organization_id, ids)
+                    nothing = [_nothing(reservation_id) for reservation_id in ids]
+                    await self._reservations.settle(nothing, organization_id)
             except RedisFailure:
                 return False
             for reservation_id in ids:
@@ -125,3 +126,7 @@ class Leases:
         if self._ends:
             self._wake.set()
         return True
+
+
+def _nothing(reservation_id: str) -> Settlement:
+    return Settlement(event=None, id=reservation_id, tokens=0, images=0, audio_bytes=0, batch_tokens=0, nano_usd=0)

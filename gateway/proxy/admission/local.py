@@ -9,7 +9,7 @@ from gateway.limits import CONCURRENT, RATES, Applied, RateLimit
 from gateway.values import Taking
 
 _MOST_BUCKETS = 50_000
-_Bucket = tuple[str, str, str, str]
+Bucket = tuple[str, str, str, str]
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -28,19 +28,19 @@ class LocalLimits:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._full_at: dict[_Bucket, float] = {}  # µs of the monotonic clock
-        self._running: dict[_Bucket, int] = {}
+        self._full_at: dict[Bucket, float] = {}  # µs of the monotonic clock
+        self._running: dict[Bucket, int] = {}
 
-    def take(self, entries: Iterable[Applied], taking: Taking, workers: int) -> tuple[_Bucket, ...] | Hit:
+    def take(self, entries: Iterable[Applied], taking: Taking, workers: int) -> tuple[Bucket, ...] | Hit:
         """All or nothing: what is to be given back when the call has ended, or the limit that refused."""
         now = self._clock.monotonic() * 1e6
-        full_at: dict[_Bucket, float] = {}
-        counted: list[_Bucket] = []
+        full_at: dict[Bucket, float] = {}
+        counted: list[Bucket] = []
         for applied in entries:
             limit = applied.limit
             if not isinstance(limit, RateLimit) or limit.limit is None:
                 continue
-            bucket = (applied.scope, applied.subject, applied.model, limit.kind)
+            bucket: Bucket = (applied.scope, applied.subject, applied.model, limit.kind)
             if limit.kind == CONCURRENT:
                 running = self._running.get(bucket, 0)
                 if running >= max(min(1, limit.limit), limit.limit // workers) and not limit.shadow:
@@ -62,7 +62,7 @@ class LocalLimits:
             self._full_at = {name: at for name, at in self._full_at.items() if at > now}
         return tuple(counted)
 
-    def give_back(self, counted: Iterable[_Bucket]) -> None:
+    def give_back(self, counted: Iterable[Bucket]) -> None:
         """The call has ended."""
         for bucket in counted:
             left = self._running.get(bucket, 0) - 1
@@ -72,7 +72,7 @@ class LocalLimits:
                 self._running.pop(bucket, None)
 
     def _moved(
-        self, bucket: _Bucket, limit: RateLimit, amount: int, workers: int, now: float
+        self, bucket: Bucket, limit: RateLimit, amount: int, workers: int, now: float
     ) -> float | tuple[int, int | None]:
         """When the bucket would be full again after this; or how much of it is used, and how long to wait."""
         rate = RATES[limit.kind]

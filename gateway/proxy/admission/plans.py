@@ -74,7 +74,15 @@ class Plans:
             key_id=principal.key_id,
             model=model or None,
         )
-        plan = make_plan(principal, applied, limits_version=documents.version)
+        plan = make_plan(
+            organization_id=organization_id,
+            project_id=principal.project_id,
+            user_id=principal.user_id,
+            key_id=principal.key_id,
+            limits_version=documents.version,
+            key_version=principal.version,
+            applied=applied,
+        )
         if len(self._plans) >= _MOST_PLANS:  # models are named by clients
             self._plans.clear()
         known = organization_id in self._documents

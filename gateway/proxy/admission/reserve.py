@@ -12,7 +12,7 @@ from gateway.operations.table import Operation
 from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request, Unbounded
 from gateway.proxy.admission.leases import Leases
 from gateway.proxy.admission.levels import Headers, level_headers
-from gateway.proxy.admission.local import Hit, LocalLimits
+from gateway.proxy.admission.local import Bucket, Hit, LocalLimits
 from gateway.proxy.admission.plans import Planned, Plans
 from gateway.proxy.admission.provisional import event_of, head_of, of_tokens
 from gateway.proxy.admission.refusal import refusal
@@ -41,6 +41,32 @@ class Answering(Protocol):
     levels: Headers
 
 
+class Admits(Protocol):
+    """What admits calls: `Admission`, or `Open`."""
+
+    async def reserve(
+        self,
+        principal: Principal,
+        operation: Operation | None,
+        request: Request,
+        seen: Notes,
+        down: Answering,
+        models: Sequence[str],
+        /,
+    ) -> "Grant | None": ...
+    def end(self, grant: "Grant", event: UsageEvent | None, /, *, sent: bool) -> None: ...
+
+
+class Open:
+    """Admits everything: for a worker by itself, without Redis."""
+
+    async def reserve(self, *_: object) -> None:
+        return None
+
+    def end(self, *_: object, sent: bool) -> None:
+        return None
+
+
 class Grant:
     """What a call was admitted with. counted: what it holds of local limits."""
 
@@ -51,7 +77,7 @@ class Grant:
         self.organization_id = organization_id
         self.planned = planned
         self.estimate = estimate
-        self.counted: tuple[tuple[str, str, str, str], ...] = ()
+        self.counted: tuple[Bucket, ...] = ()
 
 
 class Admission:
@@ -93,7 +119,13 @@ class Admission:
         """
         planned = self._plans.of(principal, seen.model)
         estimate = self._estimator.estimate(
-            planned.mode, operation, seen.method, principal.key_id, request, models, seen.wall
+            planned.mode,
+            operation,
+            request,
+            method=seen.method,
+            key_id=principal.key_id,
+            models=models,
+            at=seen.wall,
         )
         if isinstance(estimate, Unbounded):
             raise GatewayError(UNBOUNDED, reason=estimate.reason)
@@ -183,9 +215,7 @@ class Admission:
             taken = self._local.take(planned.local(away), taking, self._leases.workers)
             if isinstance(taken, Hit):
                 self._tallies.refused(planned.plan, taken.applied, seen.model, seen.request_id)
-                raise refusal(
-                    taken.applied, grant.organization_id, seen.model, taking, taken.used, taken.wait_us
-                )
+                raise refusal(taken.applied, grant.organization_id, seen.model, taking, taken.used, taken.wait_us)
         except GatewayError:
             if run:
                 self._leases.cancel(grant.id, grant.organization_id)

@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.accounts.plan import Plan
+from gateway.accounts.refusals import Refusal
 from gateway.clock import Clock
 from gateway.limits import Applied, RateLimit
 from gateway.telemetry.logging import Logger
@@ -11,26 +12,6 @@ MOST_TOLD = 10
 _MOST_KEPT = 10_000  # keys and limits in a minute; what is refused beyond is only in the metrics
 _LONGEST_MODEL = 200
 _MINUTE_S = 60
-
-
-class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record of refused calls. at_us: since 1970. limit: its name in settings, `spend.month` of spend. count: of calls;
-    of one, request_id is its id; of more, they are those of the minute that were not told one by one. shadow: they
-    passed.
-    """
-
-    at_us: int
-    organization_id: str
-    project_id: str
-    user_id: str
-    key_id: str
-    limit: str
-    scope: str
-    subject: str
-    model: str = ""
-    request_id: str = ""
-    count: int = 1
-    shadow: bool = False
 
 
 class _Kept:

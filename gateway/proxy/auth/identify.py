@@ -22,6 +22,11 @@ class Identify:
             seen.project, seen.key, seen.user = principal.project_id, principal.key_id, principal.user_id
         return principal, hashed
 
+    async def anew(self, request: Request, hashed: bytes, seen: Observation) -> Principal:
+        """The same after its record has changed, which was not heard of yet."""
+        self._keys.invalidate(hashed)
+        return await self.ask(request, hashed, seen)
+
     async def ask(self, request: Request, hashed: bytes, seen: Observation) -> Principal:
         """The same, asking Redis. Raises GatewayError INCORRECT_API_KEY (401) or KEYS_UNAVAILABLE (503)."""
         principal = await self._keys.look_up(hashed)

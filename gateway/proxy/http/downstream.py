@@ -33,8 +33,8 @@ class Downstream:
     """
 
     __slots__ = (
-        "_chunked", "_connection", "_head", "_is_head", "_modern", "_to_end", "complete", "extra", "keep_alive", "levels",
-        "request_id", "sent", "status",
+        "_chunked", "_connection", "_head", "_is_head", "_modern", "_to_end", "complete", "extra", "keep_alive",
+        "levels", "request_id", "sent", "status",
     )  # fmt: skip
 
     def __init__(self, connection: "ServerConnection", *, method: str, modern: bool, keep_alive: bool) -> None:
