@@ -30,6 +30,7 @@ These keys are written and read by the scripts of `accounts/`, which make their 
 |                    |            | after a cancel a tombstone                          | 2 minutes     |
 | `leases`           | sorted set | ids of living reservations by when it ends, µs      | while some do |
 | `workers`          | sorted set | names of workers by when their own ends, µs         | while some do |
+| `refusals`         | stream     | `r` Refusal as JSON, of `accounts/refusals.py`      | the newest    |
 
 <for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. trimmer: `control/jobs/usage_trimmer.py`. The
 minute m is that of the event's at_us since 1970; its ids live for so long after the last write.
@@ -64,8 +65,11 @@ class Keyspace(msgspec.Struct, frozen=True):
         """What the keys of an organization begin with, but for the colon behind it; itself no key."""
         return f"{self.prefix}:{{{organization_id}}}"
 
+    def versions(self, organization_id: str) -> str:
+        return f"{self.base(organization_id)}:versions"
+
     def refusals(self, organization_id: str) -> str:
-        return f"{self.base(organization_id)}refusals"
+        return f"{self.base(organization_id)}:refusals"
 
     def usage(self, organization_id: str) -> str:
         return f"{self.base(organization_id)}:usage"

@@ -6,14 +6,15 @@ import msgspec
 
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
+from gateway.redisdb.command import Arg
 
 _MOST_KEPT = 10_000  # in Redis, of an organization; about
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record of refused calls. at_us: since 1970. limit: its name in settings, `spend.month` of spend. count: of calls;
-    of one, request_id is its id; of more, they are those of the minute that were not told one by one. shadow: they
-    passed.
+    """A record of refused calls. at_us: since 1970. limit: its name in settings, `spend.month` of spend. count: of
+    calls; of one, request_id is its id; of more, they are those of the minute that were not told one by one. shadow:
+    they passed.
     """
 
     at_us: int
@@ -43,10 +44,11 @@ class Refusals:
     async def append(self, refusals: Sequence[Refusal]) -> None:
         """Raises RedisFailure; then some may be there and some not."""
         if refusals:
-            await self._client.pipeline([
-                ("XADD", self._keyspace.refusals(one.organization_id), "MAXLEN", "~", _MOST_KEPT, "*", "r", _encode(one))
-                for one in refusals
-            ])  # fmt: skip
+            await self._client.pipeline([self._command(one) for one in refusals])
+
+    def _command(self, refusal: Refusal) -> tuple[Arg, ...]:
+        stream = self._keyspace.refusals(refusal.organization_id)
+        return ("XADD", stream, "MAXLEN", "~", _MOST_KEPT, "*", "r", _encode(refusal))
 
     async def newest(self, organization_id: str, most: int = 100) -> list[Refusal]:
         """The newest first. Raises RedisFailure."""

@@ -30,8 +30,8 @@ event id in SQL closes that.
 class Packed(msgspec.Struct, frozen=True):
     """An event as it is sent and as it is kept on disk: its JSON is one line without a line feed.
 
-    minute: of its at_us, since 1970; each sending of an event thus asks the same set of ids. nano_usd, tokens, images: of
-    all its lines; None for as they were reserved. nothing: it has no lines, so all but the request is given back.
+    minute: of its at_us, since 1970; each sending of an event thus asks the same set of ids. nano_usd, tokens, images:
+    of all its lines; None for as they were reserved. nothing: it has no lines, so all but the request is given back.
     """
 
     id: str

@@ -15,10 +15,14 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.accounts.reservations import Reservations
+from gateway.accounts.scripts import AccountScripts
 from gateway.clock import Clock
+from gateway.control.jobs.sweeper import Sweeper
 from gateway.control.jobs.usage_trimmer import UsageTrimmer
 from gateway.control.registry.declared import UnknownKeyError
 from gateway.control.registry.limits import LimitsPublisher, LimitsStore
+from gateway.control.registry.limits_store import RedisLimits
 from gateway.control.registry.publisher import Publisher
 from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
@@ -166,11 +170,14 @@ async def run(child: Child, clock: Clock) -> None:
     log = make_logger("control", settings.logs.level, clock)
     tasks = Tasks()
     client = connect(settings.redis, embedded_url=child.start.redis_url)
-    control = Control(settings, client, clock, log)
+    keyspace = Keyspace(settings.redis.prefix)
+    control = Control(settings, client, clock, log, RedisLimits(client, keyspace))
     await control.listen(child.sockets())
     tasks.spawn(control.publisher.keep_published(child.health), "publish keys")
-    trimmer = UsageTrimmer(client, Keyspace(settings.redis.prefix), settings.organization_id, clock, log)
+    trimmer = UsageTrimmer(client, keyspace, settings.organization_id, clock, log)
     tasks.spawn(trimmer.keep_trimmed(), "trim usage")
+    sweeper = Sweeper(Reservations(client, keyspace, AccountScripts.load()), settings.organization_id, log)
+    tasks.spawn(sweeper.keep_swept(), "sweep reservations")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISH_S):
             await control.publisher.tried.wait()  # workers that start now should find the keys

@@ -8,7 +8,7 @@ from gateway.clock import Clock
 from gateway.errors import ADMIN_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.admission.permitted import Permitted
-from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError
+from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
 from gateway.proxy.auth.identify import Identify
 from gateway.proxy.body.intake import Intake, Taken
 from gateway.proxy.http.exchanges import Exchanges
@@ -82,11 +82,12 @@ class Pipeline(msgspec.Struct, frozen=True):
     ) -> tuple[Principal, Grant | None]:
         """Reserves what the call may use. If the key has changed since it was looked up, that is done again, once."""
         models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
+        wanted = Wanted(operation, taken, visit.seen, visit.down, models)
         try:
-            return principal, await self.admission.reserve(principal, operation, taken, visit.seen, visit.down, models)
+            return principal, await self.admission.reserve(principal, wanted)
         except KeyChangedError:
             principal = await self.identify.anew(visit.request, key, visit.seen)
-            return principal, await self.admission.reserve(principal, operation, taken, visit.seen, visit.down, models)
+            return principal, await self.admission.reserve(principal, wanted)
 
     async def _take(self, visit: Visit, operation: Operation | None, key: bytes) -> Taken:
         """Takes in a body that has to be waited for, after which the key must still be good."""
@@ -140,7 +141,7 @@ class Pipeline(msgspec.Struct, frozen=True):
             if call is not None:
                 event = self.meter.settle(call, sent=relay.sent and ended != "refused", ended=ended)
             if grant is not None:
-                self.admission.end(grant, event, sent=seen.attempts > 0)
+                self.admission.end(grant, event, seen.attempts > 0)
         if ending.error is not None:
             if not down.started:
                 raise ending.error

@@ -1,4 +1,4 @@
-"""Ends the reservations of workers that died: what they took is charged as it was reserved, until somebody knows better."""
+"""Ends the reservations of workers that died: what they took is charged as reserved, unless it is settled yet."""
 
 import asyncio
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.limits import RATES, Applied, RateLimit
+from gateway.limits import Applied, RateLimit
 from gateway.proxy.admission.refusal import go_duration
 
 Headers = list[tuple[bytes, bytes]]
@@ -25,7 +25,8 @@ def level_headers(entries: tuple[Applied, ...], requests: Level | None, tokens: 
     for name, level in ((b"requests", requests), (b"tokens", tokens)):
         if level is not None:
             limit = entries[level.entry].limit
-            assert isinstance(limit, RateLimit) and limit.limit is not None and limit.kind in RATES
+            assert isinstance(limit, RateLimit)
+            assert limit.limit is not None
             headers += [
                 (b"x-ratelimit-limit-" + name, b"%d" % limit.limit),
                 (b"x-ratelimit-remaining-" + name, b"%d" % max(0, level.remaining)),

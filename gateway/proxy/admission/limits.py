@@ -58,10 +58,10 @@ class Limits:
         self.admission = Admission(
             reservations,
             self.leases,
-            self._plans,
-            Estimator(book, load_operations(), assumed),
-            self._tallies,
-            limits.when_redis_is_away,
+            plans=self._plans,
+            estimator=Estimator(book, load_operations(), assumed),
+            tallies=self._tallies,
+            away=limits.when_redis_is_away,
             clock=clock,
         )
 

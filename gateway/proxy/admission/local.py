@@ -21,7 +21,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class LocalLimits:
-    """The buckets and counts of one worker. A share is the limit divided by the number of workers, one request at least.
+    """The buckets and counts of one worker. A share is the limit divided by the number of workers, one call at least.
 
     Buckets refill continuously and take a call or refuse it as a whole, like those in Redis; they begin full.
     """

@@ -1,4 +1,4 @@
-"""The event that stands for a call of which nothing is heard any more: reserved with it, appended if it is never settled."""
+"""The event that stands for a call of which nothing is heard any more: reserved with it, used if its worker dies."""
 
 import msgspec
 

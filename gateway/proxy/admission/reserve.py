@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.clock import Clock
@@ -44,17 +46,8 @@ class Answering(Protocol):
 class Admits(Protocol):
     """What admits calls: `Admission`, or `Open`."""
 
-    async def reserve(
-        self,
-        principal: Principal,
-        operation: Operation | None,
-        request: Request,
-        seen: Notes,
-        down: Answering,
-        models: Sequence[str],
-        /,
-    ) -> "Grant | None": ...
-    def end(self, grant: "Grant", event: UsageEvent | None, /, *, sent: bool) -> None: ...
+    async def reserve(self, principal: Principal, wanted: "Wanted", /) -> "Grant | None": ...
+    def end(self, grant: "Grant", event: UsageEvent | None, sent: bool, /) -> None: ...
 
 
 class Open:
@@ -63,8 +56,19 @@ class Open:
     async def reserve(self, *_: object) -> None:
         return None
 
-    def end(self, *_: object, sent: bool) -> None:
+    def end(self, *_: object) -> None:
         return None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A call that wants to be admitted. models: as the route's upstreams call the one that is asked for; empty if none
+    is."""
+
+    operation: Operation | None
+    request: Request
+    seen: Notes
+    down: Answering
+    models: Sequence[str]
 
 
 class Grant:
@@ -87,11 +91,11 @@ class Admission:
         self,
         reservations: Reservations,
         leases: Leases,
+        *,
         plans: Plans,
         estimator: Estimator,
         tallies: Tallies,
         away: WhenRedisIsAway,
-        *,
         clock: Clock,
     ) -> None:
         self._reservations = reservations
@@ -103,28 +107,21 @@ class Admission:
         self._clock = clock
         self._local = LocalLimits(clock)
 
-    async def reserve(
-        self,
-        principal: Principal,
-        operation: Operation | None,
-        request: Request,
-        seen: Notes,
-        down: Answering,
-        models: Sequence[str],
-    ) -> Grant | None:
+    async def reserve(self, principal: Principal, wanted: Wanted) -> Grant | None:
         """Takes what the call may use of all limits that it has; None if it is free.
 
-        models: as the route's upstreams call the one that is asked for. Raises GatewayError: a refusal (429), UNBOUNDED
-        (400), LIMITS_UNAVAILABLE (503); and KeyChangedError if the principal is not what it was, nothing being taken.
+        Raises GatewayError: a refusal (429), UNBOUNDED (400), LIMITS_UNAVAILABLE (503); and KeyChangedError if the
+        principal is not what it was, nothing being taken.
         """
+        operation, seen = wanted.operation, wanted.seen
         planned = self._plans.of(principal, seen.model)
         estimate = self._estimator.estimate(
             planned.mode,
             operation,
-            request,
+            wanted.request,
             method=seen.method,
             key_id=principal.key_id,
-            models=models,
+            models=wanted.models,
             at=seen.wall,
         )
         if isinstance(estimate, Unbounded):
@@ -134,12 +131,12 @@ class Admission:
         event = self._provisional(planned, principal, operation, seen, estimate)
         for _ in range(_TRIES):
             grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
-            if await self._taken(grant, event, seen, down):
+            if await self._taken(grant, event, seen, wanted.down):
                 return grant
             planned = self._plans.of(principal, seen.model)
         raise GatewayError(LIMITS_UNAVAILABLE)
 
-    def end(self, grant: Grant, event: UsageEvent | None, *, sent: bool) -> None:
+    def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
         """The call has ended. event: what settles it, on its way to Redis. sent: an upstream may have seen it."""
         if grant.counted:
             self._local.give_back(grant.counted)
@@ -154,11 +151,10 @@ class Admission:
 
     async def _taken(self, grant: Grant, event: bytes, seen: Notes, down: Answering) -> bool:
         """Whether the call is admitted; False if its limits have changed, and are known now. Raises as `reserve`."""
-        planned, taking = grant.planned, grant.estimate.taking
-        plan, lease_s = planned.plan, self._leases.lease_s
+        plan, taking = grant.planned.plan, grant.estimate.taking
         began = self._clock.monotonic()
         try:
-            answer = await self._reservations.reserve(plan, grant.id, taking, event, lease_s)
+            answer = await self._reservations.reserve(plan, grant.id, taking, event, self._leases.lease_s)
         except RedisFailure as failure:
             self._tallies.took(self._clock.monotonic() - began)
             self._without_redis(grant, seen, run=not isinstance(failure, HotUnavailable))
@@ -168,17 +164,8 @@ class Admission:
             raise
         self._tallies.took(self._clock.monotonic() - began)
         match answer:
-            case Admitted(at_us, requests, tokens, shadowed):
-                seen.admitted_us = at_us
-                down.levels = level_headers(plan.entries, requests, tokens)
-                self._leases.hold(grant.id, grant.organization_id)
-                self._tallies.reserved(taking)
-                for level in (requests, tokens):
-                    if level is not None:
-                        self._tallies.used(plan.entries[level.entry], level.remaining)
-                for entry in shadowed:
-                    self._tallies.shadowed(plan, plan.entries[entry], seen.model, seen.request_id)
-                return True
+            case Admitted():
+                self._admitted(grant, answer, seen, down)
             case Refused(_, entry, used, wait_us, requests, tokens):
                 down.levels = level_headers(plan.entries, requests, tokens)
                 self._tallies.refused(plan, plan.entries[entry], seen.model, seen.request_id)
@@ -189,13 +176,22 @@ class Admission:
                     raise KeyChangedError
                 return False
             case Closed():
-                if self._away.spend == "closed":
-                    self._tallies.without_redis("refused")
-                    raise GatewayError(LIMITS_UNAVAILABLE)
                 self._without_redis(grant, seen, run=False)
-                return True
             case Cancelled():
                 raise GatewayError(LIMITS_UNAVAILABLE)
+        return True
+
+    def _admitted(self, grant: Grant, answer: Admitted, seen: Notes, down: Answering) -> None:
+        plan, tallies = grant.planned.plan, self._tallies
+        seen.admitted_us = answer.at_us
+        down.levels = level_headers(plan.entries, answer.requests, answer.tokens)
+        self._leases.hold(grant.id, grant.organization_id)
+        tallies.reserved(grant.estimate.taking)
+        for level in (answer.requests, answer.tokens):
+            if level is not None:
+                tallies.used(plan.entries[level.entry], level.remaining)
+        for entry in answer.shadowed:
+            tallies.shadowed(plan, plan.entries[entry], seen.model, seen.request_id)
 
     def _without_redis(self, grant: Grant, seen: Notes, *, run: bool) -> None:
         """Admits a call as the settings say for when Redis is away. run: the reserve may have been made, or may be yet.
