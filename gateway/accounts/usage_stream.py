@@ -4,6 +4,7 @@ The settle script is the one way in, and the sweep of what was never settled.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -11,7 +12,7 @@ from gateway.accounts.scripts import Scripts, load
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
 from gateway.redisdb.command import Arg, Script
-from gateway.values import UsageEvent
+from gateway.values import Quantities, UsageEvent
 
 _MINUTE_US = 60_000_000
 _PER_READ = 500
@@ -67,8 +68,24 @@ class _Envelope(msgspec.Struct, frozen=True):
     lines: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-class _Priced(msgspec.Struct, frozen=True):
+class _Counted(msgspec.Struct, frozen=True):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    images: int = 0
+
+
+class _Line(msgspec.Struct, frozen=True):
     nano_usd: int | None = None
+    quantities: _Counted = _Counted()
+
+
+class _Sized(Protocol):
+    """A line, whole or in part."""
+
+    @property
+    def nano_usd(self) -> int | None: ...
+    @property
+    def quantities(self) -> Quantities | _Counted: ...
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -84,34 +101,37 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
-_lines = msgspec.json.Decoder(list[_Priced])
+_lines = msgspec.json.Decoder(list[_Line])
 _encoder = msgspec.json.Encoder()
 
 
 def pack(event: UsageEvent) -> Packed:
     """Raises ValueError, TypeError or OverflowError for what JSON has no form for (half a surrogate pair in a text)."""
-    nano_usd = tokens = images = 0
-    for line in event.lines:
-        quantities = line.quantities
-        nano_usd += line.nano_usd or 0
-        tokens += quantities.input_tokens + quantities.output_tokens
-        images += quantities.images
-    json, minute = _encoder.encode(event), event.at_us // _MINUTE_US
-    return Packed(event.id, event.organization_id, minute, json, nano_usd, tokens, images, not event.lines)
+    return _packed(event.id, event.organization_id, event.at_us, _encoder.encode(event), event.lines)
 
 
 def unpack(line: bytes) -> Packed:
-    """An event from its JSON. Raises msgspec.MsgspecError, also for text that is not UTF-8. Lines of which the price
-    cannot be read cost nothing here."""
+    """An event from its JSON. Raises msgspec.MsgspecError, also for text that is not UTF-8. Lines that cannot be read
+    cost nothing here."""
     try:
         found = _envelope.decode(line)
     except UnicodeDecodeError:
         raise msgspec.DecodeError("it is not UTF-8") from None
     try:
-        nano_usd = sum([one.nano_usd or 0 for one in _lines.decode(found.lines)])
+        lines = _lines.decode(found.lines)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        nano_usd = 0
-    return Packed(found.id, found.organization_id, found.at_us // _MINUTE_US, line, nano_usd)
+        return Packed(found.id, found.organization_id, found.at_us // _MINUTE_US, line)
+    return _packed(found.id, found.organization_id, found.at_us, line, lines)
+
+
+def _packed(event_id: str, organization_id: str, at_us: int, json: bytes, lines: Sequence[_Sized]) -> Packed:
+    nano_usd = tokens = images = 0
+    for line in lines:
+        quantities = line.quantities
+        nano_usd += line.nano_usd or 0
+        tokens += quantities.input_tokens + quantities.output_tokens
+        images += quantities.images
+    return Packed(event_id, organization_id, at_us // _MINUTE_US, json, nano_usd, tokens, images, not lines)
 
 
 def settle_args(
