@@ -1,12 +1,14 @@
 """What the scripts answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from gateway.accounts.plan import Plan
 
 NEVER = -1
+_ADMITTED, _REFUSED, _STALE, _CLOSED, _CANCELLED = 1, 2, 3, 4, 5
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -78,32 +80,24 @@ class Extended(msgspec.Struct, frozen=True):
 Answer = Admitted | Refused | Stale | Closed | Cancelled
 
 
-def answer(plan: Plan, reply: Sequence[int | bytes | None]) -> Answer:
+def answer(plan: Plan, reply: Sequence[Any]) -> Answer:
     """From what reserve.lua returned."""
-    match reply:
-        case [1, int(at_us), *levels]:
-            requests, tokens = _levels(levels)
-            shadowed = tuple(number for number in levels[6:] if isinstance(number, int))
-            return Admitted(at_us, requests, tokens, shadowed)
-        case [2, int(at_us), *levels, int(entry), int(used), int(wait)]:
-            return Refused(at_us, entry, used, None if wait == NEVER else wait, *_levels(levels))
-        case [3, int(at_us), int(version), int(changed), *documents]:
-            return Stale(at_us, version, bool(changed), by_field(documents))
-        case [4, int(at_us)]:
-            return Closed(at_us)
-        case [5, int(at_us)]:
-            return Cancelled(at_us)
-    raise AssertionError(f"the script says what nobody understands, of organization {plan.organization_id}")
+    kind, at_us = reply[0], reply[1]
+    if kind == _ADMITTED:
+        shadowed = tuple(reply[8:]) if len(reply) > 8 else ()
+        return Admitted(at_us, _level(reply, 2), _level(reply, 5), shadowed)
+    if kind == _REFUSED:
+        entry, used, wait = reply[8:]
+        return Refused(at_us, entry, used, None if wait == NEVER else wait, _level(reply, 2), _level(reply, 5))
+    if kind == _STALE:
+        return Stale(at_us, reply[2], bool(reply[3]), by_field(reply[4:]))
+    assert kind in {_CLOSED, _CANCELLED}, f"the script says what nobody understands, of {plan.organization_id}"
+    return Closed(at_us) if kind == _CLOSED else Cancelled(at_us)
 
 
-def _levels(found: Sequence[object]) -> tuple[Level | None, Level | None]:
-    match found:
-        case [int(first), int(left), int(reset), int(second), int(tokens_left), int(tokens_reset), *_]:
-            return (
-                Level(first, left, reset) if first >= 0 else None,
-                Level(second, tokens_left, tokens_reset) if second >= 0 else None,
-            )
-    raise AssertionError("levels are six numbers")
+def _level(reply: Sequence[Any], at: int) -> Level | None:
+    entry = reply[at]
+    return Level(entry, reply[at + 1], reply[at + 2]) if entry >= 0 else None
 
 
 def by_field(found: Sequence[int | bytes | None]) -> dict[str, bytes | None]:
