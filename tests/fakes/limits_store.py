@@ -40,7 +40,7 @@ class MemoryLimitsStore:
             self.calls.append(what)
 
     async def read(self, organization_id: str, subjects: Sequence[str]) -> Opened:
-        assert not subjects
+        assert subjects, "the script does not read nothing"
         self._called("", organization_id)
         return Opened(self.epoch)
 

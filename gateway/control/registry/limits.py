@@ -14,6 +14,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.control.registry.declared_limits import declared_limits
 from gateway.control.registry.remembered import Remembered
+from gateway.limits import ORGANIZATION_FIELD
 from gateway.settings.model import Settings
 from gateway.telemetry.logging import Logger
 
@@ -55,7 +56,7 @@ class SpendCounters(Protocol):
     """What was spent: `accounts.spend` in Redis. Methods raise RedisFailure."""
 
     async def read(self, organization_id: str, subjects: Sequence[str]) -> Opened:
-        """What subjects have spent, of which nothing is needed here."""
+        """What subjects have spent, of which only the epoch is needed here."""
 
     async def open_epoch(self, organization_id: str, epoch: str) -> bool:
         """Opens the counters. False if they are open, and nothing changes."""
@@ -89,7 +90,7 @@ class LimitsPublisher:
 
     async def is_open(self) -> bool:
         """Whether the organization has counters of spend."""
-        return (await self._spend.read(self._organization_id, ())).epoch is not None
+        return (await self._spend.read(self._organization_id, (ORGANIZATION_FIELD,))).epoch is not None
 
     async def is_published(self) -> bool:
         """Whether there are any documents. The organization's always is, unless Redis was emptied."""
