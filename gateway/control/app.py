@@ -15,14 +15,15 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway.accounts.limits_store import LimitsStore
 from gateway.accounts.reservations import Reservations
 from gateway.accounts.scripts import AccountScripts
+from gateway.accounts.spend import Spend
 from gateway.clock import Clock
 from gateway.control.jobs.sweeper import Sweeper
 from gateway.control.jobs.usage_trimmer import UsageTrimmer
 from gateway.control.registry.declared import UnknownKeyError
-from gateway.control.registry.limits import LimitsPublisher, LimitsStore
-from gateway.control.registry.limits_store import RedisLimits
+from gateway.control.registry.limits import LimitsPublisher
 from gateway.control.registry.publisher import Publisher
 from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
@@ -49,15 +50,15 @@ class AskedReset(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """One control process. limits: where they are published; None: nowhere."""
+    """One control process. limits: None publishes none."""
 
     def __init__(
-        self, settings: Settings, client: Client, clock: Clock, log: Logger, limits: LimitsStore | None = None
+        self, settings: Settings, client: Client, clock: Clock, log: Logger, limits: LimitsPublisher | None = None
     ) -> None:
         self._settings = settings
         self._log = log
-        self.limits = LimitsPublisher(settings, limits, clock, log) if limits is not None else None
-        self.publisher = Publisher(settings, client, clock, log, self.limits)
+        self._limits = limits
+        self.publisher = Publisher(settings, client, clock, log, limits)
         self._admin_hashes = [_admin_hash(key.reveal()) for key in settings.admin_keys]
         self._runners: list[web.AppRunner] = []
 
@@ -112,11 +113,11 @@ class Control:
         return web.json_response({"revoked": key.name, "id": key.principal.key_id})
 
     async def _reset_spend(self, request: web.Request) -> web.StreamResponse:
-        if self.limits is None:
+        if self._limits is None:
             return web.json_response({"error": "this control process publishes no limits"}, status=503)
         try:
             asked = msgspec.json.decode(await request.read(), type=AskedReset)
-            reset = await self.limits.reset_spend(zero=asked.zero)
+            reset = await self._limits.reset_spend(zero=asked.zero)
         except msgspec.MsgspecError:
             return web.json_response({"error": 'expected {"zero": true or false}'}, status=400)
         except RedisFailure as error:
@@ -171,7 +172,8 @@ async def run(child: Child, clock: Clock) -> None:
     tasks = Tasks()
     client = connect(settings.redis, embedded_url=child.start.redis_url)
     keyspace = Keyspace(settings.redis.prefix)
-    control = Control(settings, client, clock, log, RedisLimits(client, keyspace))
+    limits = LimitsPublisher(settings, LimitsStore(client, keyspace), Spend(client, keyspace), clock, log)
+    control = Control(settings, client, clock, log, limits)
     await control.listen(child.sockets())
     tasks.spawn(control.publisher.keep_published(child.health), "publish keys")
     trimmer = UsageTrimmer(client, keyspace, settings.organization_id, clock, log)

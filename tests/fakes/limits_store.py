@@ -1,13 +1,23 @@
 """The part of Redis in which limits are published, in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from gateway.control.registry.limits import LimitsState
+import msgspec
+
 from gateway.redisdb.failures import RedisLost
 
 
+class Documents(msgspec.Struct, frozen=True):
+    version: int
+    documents: dict[str, bytes]
+
+
+class Opened(msgspec.Struct, frozen=True):
+    epoch: str | None
+
+
 class MemoryLimitsStore:
-    """One organization's slot. calls: what was written, in order. away: it does not answer."""
+    """One organization's slot, limits and spend. calls: what was written, in order. away: it does not answer."""
 
     def __init__(self, organization_id: str = "org-gateway") -> None:
         self.organization_id = organization_id
@@ -29,28 +39,32 @@ class MemoryLimitsStore:
         if what:
             self.calls.append(what)
 
-    async def state(self, organization_id: str) -> LimitsState:
+    async def read(self, organization_id: str, subjects: Sequence[str]) -> Opened:
+        assert subjects, "the script does not read nothing"
         self._called("", organization_id)
-        return LimitsState(self.epoch, self.version)
+        return Opened(self.epoch)
 
-    async def read(self, organization_id: str) -> tuple[int, dict[str, bytes]]:
+    async def read_documents(self, organization_id: str) -> Documents:
         self._called("", organization_id)
-        return self.version, dict(self.documents)
+        return Documents(self.version, dict(self.documents))
 
-    async def publish(self, organization_id: str, changes: Mapping[str, bytes | None], version: int) -> None:
+    async def publish(self, organization_id: str, version: int, documents: Mapping[str, bytes | None]) -> int:
         self._called("publish", organization_id)
         assert version > self.version, "never the same again"
         self.version = version
-        for field, document in changes.items():
+        for field, document in documents.items():
             if document is None:
                 del self.documents[field]
             else:
                 self.documents[field] = document
+        return len(documents)
 
-    async def publish_key_versions(self, organization_id: str, versions: Mapping[str, int]) -> None:
-        self._called("key versions", organization_id)
-        for key_id, version in versions.items():
-            self.keys[key_id] = max(version, self.keys.get(key_id, 0))
+    async def publish_key_version(self, organization_id: str, key_id: str, version: int) -> bool:
+        self._called("key version", organization_id)
+        newer = version > self.keys.get(key_id, 0)
+        if newer:
+            self.keys[key_id] = version
+        return newer
 
     async def open_epoch(self, organization_id: str, epoch: str) -> bool:
         self._called("open", organization_id)
@@ -59,5 +73,6 @@ class MemoryLimitsStore:
         self.epoch = epoch
         return True
 
-    async def reset_spend(self, organization_id: str) -> None:
+    async def reset_spend(self, organization_id: str) -> int:
         self._called("reset", organization_id)
+        return 0

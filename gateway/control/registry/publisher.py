@@ -88,17 +88,16 @@ class Publisher:
     async def _look(self) -> dict[str, str]:
         """Publishes if that is due; returns what is wrong all the same."""
         servers = await self._servers_now()
-        limits = await self._limits.state() if self._limits is not None else None
-        without_limits = limits is not None and limits.version == 0
-        if self._due or servers != self._servers or without_limits or await self._emptied():
+        is_open = self._limits is None or await self._limits.is_open()
+        if self._due or servers != self._servers or await self._emptied(is_open):
             self._due = False
             written, withdrawn = await self.publish_all()
             self._servers = servers
             self._log.info("keys_published", written=written, withdrawn=withdrawn)
-        if self._limits is None or limits is None:
+        if self._limits is None:
             return {}
         try:
-            closed = await self._limits.open_once(limits)
+            closed = await self._limits.open_once(is_open)
         except OSError as error:
             closed = f"it cannot be remembered that spend limits are open: {error}"
         return {"spend": closed} if closed is not None else {}
@@ -111,8 +110,11 @@ class Publisher:
             return set()
         return {_run_id(reply) for reply in replies}
 
-    async def _emptied(self) -> bool:
-        return bool(self._keys) and not await self._client.execute("EXISTS", self._keyspace.declared)
+    async def _emptied(self, is_open: bool) -> bool:
+        """In a cluster, keys and the organization's slot are on servers of their own."""
+        if self._keys and not await self._client.execute("EXISTS", self._keyspace.declared):
+            return True
+        return self._limits is not None and not is_open and not await self._limits.is_published()
 
     async def publish_all(self) -> tuple[int, int]:
         """Makes the read model say what the settings say; returns how many keys were written and how many withdrawn.

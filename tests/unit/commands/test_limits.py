@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from gateway.__main__ import main
 from gateway.clock import ManualClock
 from gateway.control.app import Control
+from gateway.control.registry.limits import LimitsPublisher
 from gateway.redisdb.client import connect
 from gateway.settings.model import Redis
 from gateway.settings.places import command_socket
@@ -95,7 +96,9 @@ async def control(folder: Path, store: MemoryLimitsStore | None) -> AsyncIterato
     """A control process's sockets, with no Redis behind them."""
     settings = convert({"upstreams": {"a": {"base_url": "http://a/v1"}}, "data_dir": str(folder)})
     client = connect(Redis(), embedded_url=f"unix://{folder}/none.sock")
-    process = Control(settings, client, ManualClock(), structlog.get_logger(), store)
+    clock, log = ManualClock(), structlog.get_logger()
+    limits = LimitsPublisher(settings, store, store, clock, log) if store is not None else None
+    process = Control(settings, client, clock, log, limits)
     await process.listen([])
     try:
         with capture_logs():  # else they would be printed among what the command says

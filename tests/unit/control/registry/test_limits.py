@@ -44,10 +44,10 @@ class Stand:
         )
 
     def limits(self, **more: Any) -> LimitsPublisher:
-        return LimitsPublisher(self.settings(**more), self.store, self.clock, structlog.get_logger())
+        return LimitsPublisher(self.settings(**more), self.store, self.store, self.clock, structlog.get_logger())
 
     async def look(self, limits: LimitsPublisher) -> str | None:
-        return await limits.open_once(await limits.state())
+        return await limits.open_once(await limits.is_open())
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ async def test_a_redis_that_was_emptied_is_not_opened_again(stand: Stand) -> Non
     assert await limits.reset_spend(zero=False) == Reset(opened=True, zeroed=False)
     assert await stand.look(limits) is None
     assert await limits.reset_spend(zero=False) == Reset(opened=False, zeroed=False)
-    assert stand.store.calls == ["open", "open", "open"]
+    assert stand.store.calls == ["open", "publish", "open", "open"]
     stand.store.empty()
     with capture_logs() as logs:
         await stand.look(limits)
@@ -122,7 +122,7 @@ async def test_windows_can_begin_anew(stand: Stand) -> None:
     await stand.look(stand.limits())
     epoch = stand.store.epoch
     assert await stand.limits().reset_spend(zero=True) == Reset(opened=False, zeroed=True)
-    assert stand.store.calls == ["open", "reset", "open"]
+    assert stand.store.calls == ["open", "publish", "reset", "open"]
     assert stand.store.epoch == epoch
 
 
@@ -137,7 +137,7 @@ class WithKeys(Stand):
     def publisher(self, keys: dict[str, str], **more: Any) -> Publisher:
         settings = self.settings(keys, **more)
         log = structlog.get_logger()
-        limits = LimitsPublisher(settings, self.store, self.clock, log)
+        limits = LimitsPublisher(settings, self.store, self.store, self.clock, log)
         return Publisher(settings, self.client, self.clock, log, limits)
 
     def version(self, key_hash: str) -> int:
@@ -158,7 +158,7 @@ async def test_versions_of_keys(keyed: WithKeys) -> None:
     await keyed.publisher({"one": ONE, "two": TWO}).publish_all()
     one, two = keyed.key_id("one"), keyed.key_id("two")
     assert keyed.store.keys == {one: keyed.version(ONE), two: keyed.version(TWO)}
-    assert keyed.store.calls == ["publish", "key versions"], "a key is not published before its limits"
+    assert keyed.store.calls == ["publish", "key version", "key version"], "a key is not published before its limits"
     keyed.store.empty()
     keyed.clock.advance(1)
     await keyed.publisher({"one": ONE, "two": TWO}).publish_all()
