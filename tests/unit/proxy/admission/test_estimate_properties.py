@@ -21,8 +21,10 @@ TIERS = ["", "auto", "default", "flex", "priority"]
 IMAGE_TOOL = "gpt-image-2.6-sunburst"
 ESTIMATING = Estimating()  # what it learns must not make a difference
 
-texts = st.text(max_size=60) | st.sampled_from(["", "many words " * 50, "\u00e9\u20ac\U0001f600" * 20, '"image_url":\\'])
-shares = st.floats(0, 1)
+texts = st.text(max_size=60) | st.sampled_from(
+    ["", "many words " * 50, "\u00e9\u20ac\U0001f600" * 20, '"image_url":\\']
+)
+shares = st.sampled_from([1.0, 1.0, 0.0]) | st.floats(0, 1)
 
 
 def picture_tokens(model: str, width: int, height: int, *, low: bool) -> int:
