@@ -302,3 +302,14 @@ def test_every_metered_operation_has_an_estimate(estimating: Estimating) -> None
         made = estimating.ask("adaptive", operation, {"model": "gpt-4o"})
         assert isinstance(made, Estimate)
         assert isinstance(estimating.ask("strict", operation, {"model": "gpt-4o"}), Estimate | Unbounded)
+
+
+def test_sound_costs_what_sound_does(estimating: Estimating) -> None:
+    part = {"type": "input_audio", "input_audio": {"data": "A" * 3000, "format": "mp3"}}
+    body = {"model": "gpt-4o-audio-preview", "messages": [{"role": "user", "content": [part]}], "max_tokens": 0}
+    most = estimating.bounded("strict", CHAT, body)
+    assert most.taking.nano_usd == size(body) * 40_000 + 8
+    usual = estimating.bounded("adaptive", CHAT, body)
+    assert usual.input_tokens < 60
+    before = {"role": "assistant", "audio": {"id": "audio_1"}}
+    assert estimating.bounded("strict", CHAT, body | {"messages": [before]}).input_tokens == 128_000
