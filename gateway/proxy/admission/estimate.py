@@ -234,7 +234,9 @@ class Estimator:
             written = number * limit
         step = rates.step(read)
         dearest = step.most_media if held is not TEXT or asked.stored else step.most_input
-        nano_usd = -(-(read * dearest + written * step.most_output) // MILLION) + _PARTS_OF_A_LINE
+        nano_usd = -(-(read * dearest + written * step.most_output) // MILLION)
+        if nano_usd:
+            nano_usd += _PARTS_OF_A_LINE
         if asked.calls:
             nano_usd += asked.calls * max(self._tool_price(tool, rates, at, strict=True) for tool in asked.tools)
         return Estimate(Taking(tokens=read + written, nano_usd=nano_usd), read, written, 0, max(number, 1))
@@ -309,7 +311,7 @@ class Estimator:
             # What is not priced in tokens has none that count, but where nothing is reported an estimate names some.
             counted = strict or "tokens" in card.measures
             tokens = used.input_tokens + used.output_tokens if counted else 0
-            nano_usd = self._book.price(line, at).nano_usd + (_PARTS_OF_A_LINE if strict else 0)
+            nano_usd = self._book.price(line, at).nano_usd
             taking = Taking(
                 tokens=tokens,
                 images=used.images,

@@ -259,7 +259,7 @@ def test_pictures_that_are_made(estimating: Estimating) -> None:
     assert usual.line is not None
     assert usual.taking.nano_usd == estimating.price(usual.line)
     drawn = estimating.bounded("strict", "createImage", {"model": "dall-e-3", "prompt": "x", "quality": "hd"})
-    assert drawn.taking.nano_usd == 80_000_000 + 8
+    assert drawn.taking.nano_usd == 80_000_000
     edit = estimating.bounded("strict", "createImageEdit", form_request(5000, "gpt-image-1"))
     assert edit.taking.images == 10
     assert estimating.bounded("adaptive", "createImageEdit", form_request(5000, "gpt-image-1")).taking.images == 1
@@ -281,9 +281,10 @@ def test_speech_videos_searches_and_containers(estimating: Estimating) -> None:
     assert estimating.bounded("adaptive", "createSpeech", speech).taking.nano_usd == 100 * 15_000
     video = {"model": "sora-2", "prompt": "x", "seconds": "8"}
     assert estimating.bounded("adaptive", "createVideo", video).taking.nano_usd == 800_000_000
-    assert estimating.bounded("strict", "searchVectorStore", {"query": "x"}).taking.nano_usd == 2_500_000 + 8
-    assert estimating.bounded("strict", "CreateContainer", {"name": "x"}).taking.nano_usd == 30_000_000 + 8
-    assert estimating.bounded("strict", "createModeration", {"input": "x", "model": "omni-moderation-latest"})
+    assert estimating.bounded("strict", "searchVectorStore", {"query": "x"}).taking.nano_usd == 2_500_000
+    assert estimating.bounded("strict", "CreateContainer", {"name": "x"}).taking.nano_usd == 30_000_000
+    free = estimating.bounded("strict", "createModeration", {"input": "x", "model": "omni-moderation-latest"})
+    assert free.taking.nano_usd == 0
 
 
 def test_the_provisional_line_says_what_was_reserved(estimating: Estimating) -> None:
@@ -306,9 +307,9 @@ def test_every_metered_operation_has_an_estimate(estimating: Estimating) -> None
 
 def test_sound_costs_what_sound_does(estimating: Estimating) -> None:
     part = {"type": "input_audio", "input_audio": {"data": "A" * 3000, "format": "mp3"}}
-    body = {"model": "gpt-4o-audio-preview", "messages": [{"role": "user", "content": [part]}], "max_tokens": 0}
+    body = {"model": "gpt-audio", "messages": [{"role": "user", "content": [part]}], "max_tokens": 0}
     most = estimating.bounded("strict", CHAT, body)
-    assert most.taking.nano_usd == size(body) * 40_000 + 8
+    assert most.taking.nano_usd == size(body) * 32_000 + 8
     usual = estimating.bounded("adaptive", CHAT, body)
     assert usual.input_tokens < 60
     before = {"role": "assistant", "audio": {"id": "audio_1"}}

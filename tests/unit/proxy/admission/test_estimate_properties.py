@@ -15,7 +15,7 @@ from tests.fakes.estimates import Estimating
 CHAT = {
     "gpt-4o": (128_000, 16_384), "gpt-4o-mini": (128_000, 16_384), "gpt-4.1-mini": (1_047_576, 32_768),
     "o4-mini": (200_000, 100_000), "o1": (200_000, 100_000), "gpt-5.4": (1_050_000, 128_000),
-    "gpt-5.6-luna": (1_050_000, 0), "gpt-3.5-turbo-0125": (16_385, 4_096), "gpt-4o-audio-preview": (128_000, 16_384),
+    "gpt-5.6-luna": (1_050_000, 0), "gpt-3.5-turbo-0125": (16_385, 4_096), "gpt-audio": (128_000, 16_384),
 }  # fmt: skip
 TIERS = ["", "auto", "default", "flex", "priority"]
 IMAGE_TOOL = "gpt-image-2.6-sunburst"
@@ -96,7 +96,7 @@ def content(drawn: Drawn, data: st.DataObject) -> tuple[Any, int, int]:
     """A message's content, how many tokens it is at most, and how many of these are sound."""
     text = data.draw(texts)
     tokens = len(text.encode("utf-8"))
-    if drawn.model == "gpt-4o-audio-preview":
+    if drawn.model == "gpt-audio":
         sound = "A" * data.draw(st.integers(0, 3000))
         parts = [{"type": "text", "text": text}, {"type": "input_audio", "input_audio": {"data": sound}}]
         return parts, tokens + len(sound), len(sound)
@@ -134,7 +134,7 @@ def test_chat(data: st.DataObject) -> None:
     written = drawn.share((number or 1) * limit)
     more = {"input_audio_tokens": drawn.share(sound)} if sound else {}
     drawn.line(read, written, more)
-    if drawn.model == "gpt-4o-audio-preview":
+    if drawn.model == "gpt-audio":
         line = drawn.lines[0]
         used = msgspec.structs.replace(line.quantities, output_audio_tokens=drawn.share(written))
         drawn.lines[0] = msgspec.structs.replace(line, quantities=used)
