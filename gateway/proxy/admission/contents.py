@@ -14,7 +14,9 @@ _IMAGE_MEMBER = re.compile(rb'"image_url"[ \t\r\n]*:')
 _FILE_MEMBER = re.compile(rb'"file"[ \t\r\n]*:')
 _LOW = re.compile(rb'"detail"[ \t\r\n]*:[ \t\r\n]*"low"')
 _SPOKEN_BEFORE = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*"id"')
-_ESCAPED = re.compile(rb"\\u00[4-7]")  # a letter that did not need it
+# A letter that did not need it, but for the backslash itself; the one before it must not be escaped.
+_ESCAPED = re.compile(rb"(?<!\\)((?:\\\\)*)\\u00((?!5[cC])[4-7][0-9a-fA-F])")
+_MAYBE_ESCAPED = re.compile(rb"\\u00[4-7]")
 _TOOL_TYPE = re.compile(rb'"type"[ \t\r\n]*:[ \t\r\n]*"([a-z_0-9]{1,64})"')
 
 
@@ -46,18 +48,11 @@ class _Tool(msgspec.Struct):
 
 
 _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
-_decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 
 
 def plainly(body: bytes | bytearray) -> bytes | bytearray:
     """A body whose names can be searched for: without letters that are written as escapes, of which texts have none."""
-    if _ESCAPED.search(body) is None:
-        return body
-    try:
-        return _encode(_decode(body))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return body
+    return _ESCAPED.sub(_letter, body) if _MAYBE_ESCAPED.search(body) is not None else body
 
 
 def contents(body: bytes | bytearray, *, sounds: bool) -> Contents:
@@ -85,6 +80,10 @@ def hosted_tools(tools: bytes, body: bytes | bytearray, *, strict: bool) -> tupl
     if strict and plainly(body).count(b'"tools"') > 1:
         declared += [_Tool(name.decode()) for name in set(_TOOL_TYPE.findall(plainly(body)))]
     return tuple(_hosted(declared))
+
+
+def _letter(found: re.Match[bytes]) -> bytes:
+    return found[1] + bytes.fromhex(found[2].decode())
 
 
 def _hosted(declared: Iterable[_Tool]) -> Iterable[HostedTool]:

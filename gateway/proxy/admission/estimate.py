@@ -16,6 +16,7 @@ from gateway.proxy.admission.bounds import (
     IMAGE_TOOL_MODEL,
     MEASURES,
     MOST_ANSWERS,
+    MOST_AUDIO_BYTES,
     MOST_LOOKED_AT,
     TOOL_UNITS,
     WAYS,
@@ -303,6 +304,8 @@ class Estimator:
     def _line(self, known: _Known, request: Request, models: Sequence[str], at: float, *, strict: bool) -> Estimate:
         """What is not counted in tokens, or rarely asked for: a line as it may be reported, at the book's price."""
         size = self._size(request)
+        if known.kind.basis == "audio" and request.length is None:
+            size = min(size, MOST_AUDIO_BYTES)
         most: Estimate | None = None
         for model in models or ("",):
             line = line_for(known.kind, known.category, model, request, size, strict=strict)

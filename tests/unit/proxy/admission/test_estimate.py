@@ -260,6 +260,10 @@ def test_pictures_that_are_made(estimating: Estimating) -> None:
     assert usual.taking.nano_usd == estimating.price(usual.line)
     drawn = estimating.bounded("strict", "createImage", {"model": "dall-e-3", "prompt": "x", "quality": "hd"})
     assert drawn.taking.nano_usd == 80_000_000
+    many = estimating.bounded("strict", "createImage", {"model": "dall-e-2", "prompt": "x", "n": 300})
+    assert many.taking.images == 300
+    variation = estimating.bounded("strict", "createImageVariation", form_request(5000, "dall-e-2"))
+    assert variation.taking.nano_usd == 10 * 20_000_000  # its size may stand behind the file: the dearest
     edit = estimating.bounded("strict", "createImageEdit", form_request(5000, "gpt-image-1"))
     assert edit.taking.images == 10
     assert estimating.bounded("adaptive", "createImageEdit", form_request(5000, "gpt-image-1")).taking.images == 1
@@ -271,7 +275,7 @@ def test_audio_takes_its_bytes_or_all_that_may_come(estimating: Estimating) -> N
     assert made.taking.nano_usd == 25_000_000  # 250 s at 0.006 a minute
     assert made.taking.tokens == 0
     unsaid = estimating.bounded("adaptive", "createTranscription", form_request(None, "whisper-1"))
-    assert unsaid.taking.audio_bytes == 8192 * 1024 * 1024
+    assert unsaid.taking.audio_bytes == 25 * 1024 * 1024
     tokens = estimating.bounded("adaptive", "createTranscription", form_request(40_000, "gpt-4o-transcribe"))
     assert tokens.taking.tokens == 100 + 40
 
