@@ -9,7 +9,11 @@ import msgspec
 from gateway.proxy.admission.bounds import CLIENTS_TOOLS, TOOL_UNITS
 
 # One look for all of them, as most bodies have none. In a text its quotes would be escaped.
-_ANY = re.compile(rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id")')
+_ANY = re.compile(
+    rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id"'
+    rb'|(?:(?<=generation_)|(?<=search_)|(?<=interpreter_))call")'
+)
+_ELSEWHERE = re.compile(rb'"(?:item_reference|(?:image_generation|file_search|web_search|code_interpreter)_call)"')
 _IMAGE_MEMBER = re.compile(rb'"image_url"[ \t\r\n]*:')
 _FILE_MEMBER = re.compile(rb'"file"[ \t\r\n]*:')
 _LOW = re.compile(rb'"detail"[ \t\r\n]*:[ \t\r\n]*"low"')
@@ -60,13 +64,14 @@ def contents(body: bytes | bytearray, *, sounds: bool) -> Contents:
     if _ANY.search(body) is None and not (sounds and _SPOKEN_BEFORE.search(body)):
         return TEXT
     images = max(len(_IMAGE_MEMBER.findall(body)), body.count(b'"input_image"') + body.count(b'"computer_screenshot"'))
-    return Contents(
+    found = Contents(
         images,
         min(images, len(_LOW.findall(body))) if images else 0,
         max(body.count(b'"input_file"'), len(_FILE_MEMBER.findall(body))),
         body.count(b'"input_audio"'),
-        b'"item_reference"' in body or (sounds and _SPOKEN_BEFORE.search(body) is not None),
+        _ELSEWHERE.search(body) is not None or (sounds and _SPOKEN_BEFORE.search(body) is not None),
     )
+    return TEXT if found == TEXT else found
 
 
 def hosted_tools(tools: bytes, body: bytes | bytearray, *, strict: bool) -> tuple[HostedTool, ...]:

@@ -27,11 +27,15 @@ def seen(*parts: dict[str, Any]) -> Contents:
         ([{"type": "file", "file": {"file_data": "data:"}}], Contents(files=1)),
         ([{"type": "input_audio", "input_audio": {"data": "A"}}], Contents(sounds=2)),
         ([{"type": "item_reference", "id": "msg_1"}], Contents(referenced=True)),
+        ([{"type": "image_generation_call", "id": "ig_1"}], Contents(referenced=True)),
+        ([{"type": "web_search_call", "id": "ws_1"}], Contents(referenced=True)),
+        ([{"type": "function_call", "name": "f", "arguments": "{}"}], TEXT),
         ([{"role": "assistant", "audio": {"id": "audio_1"}}], Contents(referenced=True)),
     ],
 )
 def test_what_stands_besides_text_is_seen(parts: list[dict[str, Any]], found: Contents) -> None:
     assert seen(*parts) == found
+    assert (seen(*parts) is TEXT) == (found is TEXT)
 
 
 def test_escapes_are_undone_where_letters_are_written_so_and_nowhere_else() -> None:

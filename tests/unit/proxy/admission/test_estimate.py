@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from gateway.clock import SystemClock
 from gateway.pricing.book import make_book
 from gateway.proxy.admission.bounds import Assumed
 from gateway.proxy.admission.estimate import FREE, Estimate, Unbounded
 from gateway.settings.model import ModelPrice, Prices
 from gateway.values import Quantities, Taking
-from tests.fakes.estimates import Estimating, form_request
+from tests.fakes.estimates import AT, Estimating, form_request, json_request
+from tests.fakes.measuring import Measured
 
 CHAT = "createChatCompletion"
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello, who are you?"}]}
@@ -318,3 +320,26 @@ def test_sound_costs_what_sound_does(estimating: Estimating) -> None:
     assert usual.input_tokens < 60
     before = {"role": "assistant", "audio": {"id": "audio_1"}}
     assert estimating.bounded("strict", CHAT, body | {"messages": [before]}).input_tokens == 128_000
+
+
+def test_estimating_is_cheap(estimating: Estimating, measured: Measured) -> None:
+    text = 'Tell me a story of the quick brown fox, and "others". ' * 17
+    request = json_request(HELLO | {"messages": [{"role": "user", "content": text}], "max_tokens": 100})
+    operation, estimator, clock = estimating.operations[CHAT], estimating.estimator, SystemClock()
+    used = Quantities(input_tokens=250, output_tokens=90)
+    taking = settling = 1.0
+    made: Estimate | Unbounded = FREE
+    for _ in range(20):
+        start = clock.monotonic()
+        for _ in range(1000):
+            made = estimator.estimate(
+                "adaptive", operation, request, method="POST", key_id="key_1", models=("gpt-4o",), at=AT
+            )
+        taking = min(taking, clock.monotonic() - start)
+        assert isinstance(made, Estimate)
+        start = clock.monotonic()
+        for _ in range(1000):
+            estimator.settled("key_1", "gpt-4o", made, used)
+        settling = min(settling, clock.monotonic() - start)
+    measured("estimate of a 1 KB chat completion", taking * 1000, "µs", limit="< 6 µs")
+    measured("what an estimate learns from a call", settling * 1000, "µs", limit="< 2 µs")
