@@ -6,7 +6,7 @@
 --              1 version of the limit documents, 2 version of the key's record (0: not to be checked), 3 the key's id,
 --              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse (0, 1),
 --              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one refills
---                in, capacity in µs, shadow (0, 1), number of the limit; the next bucket, ..
+--                in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
 --              7 spend limits: window (1 day, 2 week, 3 month, 4 total), number of the subject, nano-dollars, shadow,
 --                number of the limit; ..
 --              8 limits of what runs at a time: name, limit, shadow, number of the limit; ..
@@ -27,7 +27,6 @@
 -- writes nothing, but looks for what has expired: ZRANGEBYSCORE.
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
 local SWEEP = 20
-local TOLERANCE_US = 1 -- what many additions of fractions may be off by
 local NEVER = -1
 
 local id, nano = ARGV[3], tonumber(ARGV[11])
@@ -49,7 +48,7 @@ local function read_counts()
     values = redis.call('MGET', unpack(names))
   end
   for n = 1, #buckets / BUCKET do
-    fulls[n] = max(tonumber(values[n]) or 0, now)
+    fulls[n] = max(tonumber(values[n]) or 0, tick)
   end
 end
 
@@ -59,9 +58,9 @@ local function with_levels(reply)
     local i = (n - 1) * BUCKET + 1
     local unit = buckets[i + 1]
     if unit <= 2 and buckets[i + 4] == 0 then
-      local left = max(0, floor((buckets[i + 3] - (full - now) + TOLERANCE_US) / buckets[i + 2]))
+      local left = max(0, floor((buckets[i + 3] - (full - tick)) / buckets[i + 2]))
       if not remaining[unit] or left < remaining[unit] then
-        remaining[unit], reset[unit], entry[unit] = left, ceil(full - now), buckets[i + 5]
+        remaining[unit], reset[unit], entry[unit] = left, ceil(full - tick), buckets[i + 5]
       end
     end
   end
@@ -163,15 +162,15 @@ local function rate_refusal(shadowed, after)
     local per, capacity = buckets[i + 2], buckets[i + 3]
     local amount = taking[buckets[i + 1]] * per
     after[n] = full + amount
-    local over = full + amount - now - capacity
-    if amount > 0 and over > TOLERANCE_US then
+    local over = full + amount - tick - capacity
+    if amount > 0 and over > 0 then
       if buckets[i + 4] == 1 then
-        after[n] = max(full, now + capacity)
+        after[n] = max(full, tick + capacity)
         shadowed[#shadowed + 1] = buckets[i + 5]
       else
-        local this = amount > capacity + TOLERANCE_US and NEVER or ceil(over - TOLERANCE_US)
+        local this = amount > capacity and NEVER or ceil(over)
         if not entry or (wait ~= NEVER and (this == NEVER or this > wait)) then
-          entry, used, wait = buckets[i + 5], ceil(max(0, full - now - TOLERANCE_US) / per), this
+          entry, used, wait = buckets[i + 5], ceil((full - tick) / per - 0.01), this
         end
       end
     end
@@ -195,7 +194,7 @@ local function write_reservation(after)
     local i = (n - 1) * BUCKET + 1
     local amount = taking[buckets[i + 1]] * buckets[i + 2]
     if amount > 0 then
-      redis.call('SET', base .. buckets[i], full, 'PX', ceil((full - now) / 1000) + SLACK_MS)
+      redis.call('SET', base .. buckets[i], full, 'PX', ceil((full - tick) / 1000) + SLACK_MS)
     end
     local whole = amount > 0 and full >= fulls[n] + amount -- a shadow that counted a part of it gives nothing back
     record[FULL + n] = whole and full or 0

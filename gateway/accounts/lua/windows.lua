@@ -13,6 +13,8 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
+-- Buckets have a time of their own, since 2026: a double has finer fractions of a small number than of a large one.
+local tick = now - 1767225600000000
 
 local DAY_US = 86400000000
 local DAYS_KEPT_S = 40 * 86400 -- long enough for a week, and for whatever settles late
