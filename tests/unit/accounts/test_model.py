@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
     precondition,
@@ -19,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.accounts.answers import Admitted, Cancelled, Refused
-from gateway.accounts.plan import Plan
+from gateway.accounts.plan import Plan, bucket_name
 from gateway.accounts.usage_stream import Settlement
 from gateway.limits import CONCURRENT, RATES, Applied, RateLimit, SpendLimit
 from tests.fakes.events import AT_US, KEYS, ORG
@@ -28,6 +27,7 @@ from tests.unit.accounts.stand import DAY, LEASE_S, SECOND, Accounts, done, plan
 
 LEASE_US = round(LEASE_S * SECOND)
 SLOP_US = 200  # what buckets may be off by; the model decides nothing that is as close as this
+SINCE_US = 1_767_225_600_000_000  # of the time in which buckets count
 UNITS = ("requests", "tokens", "images")
 
 
@@ -196,6 +196,7 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.plans = plans()
         self.count = 0
+        self.instants: dict[str, int] = {}  # of calls, by id
 
     @property
     def now(self) -> int:
@@ -253,6 +254,7 @@ class Machine(RuleBasedStateMachine):
             assert found.at_us == self.now
             assert set(found.shadowed) == would - refusing or close
             model.take(plan, id, self.now, taking)
+            self.instants[id] = self.now
 
     def swept(self, most: int) -> None:
         model = self.model
@@ -281,11 +283,8 @@ class Machine(RuleBasedStateMachine):
         model = self.model
         used = {"tokens": tokens, "images": images}
         held = model.living.get(id) or model.swept.get(id)
-        at_us, plan = (held.at_us, held.plan) if held else (self.now, self.plans[0])
-        if id in model.settled and held is None:
-            at_us = AT_US  # whatever it is: it must be the same each time, or the event is another one
-        elif held is None:
-            at_us = AT_US
+        plan = held.plan if held else self.plans[0]
+        at_us = self.instants.setdefault(id, self.now)  # an event has the same each time
         done_ = self.accounts.settle(plan, id, at_us, nano_usd, **{u: n for u, n in used.items() if n is not None})
         fresh = id not in model.settled
         assert done_ == int(fresh) or held is None
@@ -302,7 +301,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(id=ids)
     def settle_without_event(self, id: str) -> None:  # noqa: A002
-        """As reserved: the money that its event would have said is taken back, or the stream would not have it."""
+        """Its money is given back: the stream says nothing of it."""
         held = self.model.living.get(id)
         done(self.accounts.reservations.settle([Settlement(event=None, id=id, nano_usd=0)], ORG))
         if held is not None:
@@ -353,6 +352,12 @@ class Machine(RuleBasedStateMachine):
             for window in ("day", "week", "month", "total"):
                 assert getattr(found, window) == model.sum(window, self.now, subject), (subject, window)
         assert [(event.id, event.unconfirmed) for event in accounts.events()] == model.stream
+        for entry in {name_of(entry): entry for plan in self.plans for entry in plan.entries}.values():
+            if isinstance(entry.limit, RateLimit) and entry.limit.kind != CONCURRENT:
+                name = f"{KEYS.base(ORG)}:{bucket_name(entry, entry.limit.kind)}"
+                full_at = float(accounts.redis.command("GET", name) or 0) + SINCE_US
+                wanted = max(model.full_at.get(name_of(entry), 0), self.now)
+                assert abs(max(full_at, self.now) - wanted) <= SLOP_US, name
         running = {name[2]: count for name, count in model.running.items() if count}
         names = accounts.keys("c:*")
         assert {name.split(":")[-1] for name in names} == running.keys()
