@@ -1,8 +1,6 @@
 """Reservations against a model: whatever happens in whatever order, the scripts do what the model says."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -367,12 +365,12 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def server(valkey: Server) -> Iterator[Server]:
+def server(valkey: Server) -> Server:
     Machine.server = valkey
-    yield valkey
+    return valkey
 
 
-def test_the_scripts_do_what_the_model_says(server: Server, tmp_path: Path) -> None:
+def test_the_scripts_do_what_the_model_says(server: Server) -> None:
     small = settings(
         max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
