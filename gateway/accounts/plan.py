@@ -62,12 +62,12 @@ def _counted_for(entry: Applied) -> str:
 def _bucket(limit: int, burst: int | None, kind: RateKind) -> tuple[float, float]:
     """In µs: what one unit refills in, and the capacity; that of a limit of 0 is 0.
 
-    A bucket's time is rounded at each reserve, by 1/64 µs at most for some ten years. Where many of them fill it, the
-    capacity has so much more that the last one fits; never more than 160 µs.
+    A bucket's time is rounded at each reserve, by 1/32 µs at most. Where many of them fill it, the
+    capacity has so much more that the last one fits; never more than 320 µs.
     """
     per_us = kind.period_us / (max(limit, 1) * kind.factor)
     capacity = limit if burst is None else min(limit, burst)
-    tolerance_us = 1 + min(capacity, _MOST_ROUNDED) / 64 if capacity else 0
+    tolerance_us = 1 + min(capacity, _MOST_ROUNDED) / 32 if capacity else 0
     return per_us, kind.period_us * capacity / max(limit, 1) + tolerance_us
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from gateway.accounts.scripts import Scripts, load
+from gateway.accounts.scripts import COUNTING, Scripts, load
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
 from gateway.redisdb.command import Arg, Script
@@ -129,7 +129,7 @@ def settle_args(
 
 def append_script() -> Script:
     """The settle script, for `HotRedis(scripts=…)` and `UsageStream`."""
-    return load("settle", "windows", "endings")
+    return load("settle", *COUNTING)
 
 
 class UsageStream:

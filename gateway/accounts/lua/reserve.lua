@@ -1,4 +1,5 @@
--- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and endings.lua.
+-- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and
+-- records.lua; what follows, endings.lua and reserve_again.lua, runs only if it would be refused.
 --
 -- KEYS[1]      the organization's base key
 -- ARGV[1]      now in µs, or 0
@@ -23,10 +24,9 @@
 -- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is full.
 --
 -- Calls of the server, at most: TIME, GET, HMGET versions, MGET of buckets and running counts, HMGET of three windows
--- (and of up to six days for a limit per week), SET a bucket, INCR a count, HSET of three windows, SET, ZADD. A refusal
+-- (and of up to six days for a limit per week), PSETEX a bucket, INCR a count, HSET of three windows, SET, ZADD. A refusal
 -- writes nothing, but looks for what has expired: ZRANGEBYSCORE.
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
-local SWEEP = 20
 local NEVER = -1
 
 local id, nano = ARGV[3], tonumber(ARGV[11])
@@ -48,7 +48,7 @@ local function read_counts()
     values = redis.call('MGET', unpack(names))
   end
   for n = 1, #buckets / BUCKET do
-    fulls[n] = max(tonumber(values[n]) or 0, tick)
+    fulls[n] = max((values[n] or 0) / PARTS, tick)
   end
 end
 
@@ -194,7 +194,7 @@ local function write_reservation(after)
     local i = (n - 1) * BUCKET + 1
     local amount = taking[buckets[i + 1]] * buckets[i + 2]
     if amount > 0 then
-      redis.call('SET', base .. buckets[i], full, 'PX', ceil((full - tick) / 1000) + SLACK_MS)
+      redis.call('PSETEX', base .. buckets[i], ceil((full - tick) / 1000) + SLACK_MS, floor(full * PARTS + 0.5))
     end
     local whole = amount > 0 and full >= fulls[n] + amount -- a shadow that counted a part of it gives nothing back
     record[FULL + n] = whole and full or 0
@@ -219,11 +219,7 @@ local function write_reservation(after)
   redis.call('ZADD', LEASES, now + ARGV[4], id)
 end
 
-local reply = objection()
-if reply then
-  return reply
-end
-for attempt = 1, 2 do
+local function attempt()
   local shadowed, after = {}, {}
   local entry, used, wait
   read_counts()
@@ -234,21 +230,21 @@ for attempt = 1, 2 do
   if not entry then
     entry, used, wait = rate_refusal(shadowed, after)
   end
-  if not entry then
-    write_reservation(after)
-    reply = with_levels({ ADMITTED, now })
-    for _, one in ipairs(shadowed) do
-      reply[#reply + 1] = one
-    end
-    return reply
-  end
-  if attempt == 2 or sweep(SWEEP) == 0 then
-    reply = with_levels({ REFUSED, now })
+  if entry then
+    local reply = with_levels({ REFUSED, now })
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3] = entry, used, wait
-    break
+    return reply
   end
-  write_endings()
+  write_reservation(after)
+  local reply = with_levels({ ADMITTED, now })
+  for _, one in ipairs(shadowed) do
+    reply[#reply + 1] = one
+  end
+  return reply
 end
-write_endings()
-return reply
+
+local reply = objection() or attempt()
+if reply[1] ~= REFUSED then
+  return reply
+end

@@ -1,5 +1,5 @@
 -- Settles calls of one organization, in order, each once: what was reserved becomes what was used, and the event goes
--- into the stream. Behind windows.lua and endings.lua.
+-- into the stream. Behind windows.lua, records.lua and endings.lua.
 --
 -- KEYS[1]   the organization's base key
 -- ARGV[1]   now in µs, or 0
@@ -13,7 +13,7 @@
 -- An event whose id its minute knows is not appended, and costs nothing, again; should a reservation have appeared for
 -- it since, then that ends. One without a reservation is charged in full. One that was swept is corrected.
 --
--- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, SET each; HMGET and HSET of
+-- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, PSETEX each; HMGET and HSET of
 -- three windows, DECRBY a running count (DEL at 0), DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are shared.
 local FIELDS = 9
 local ended, minutes = {}, {}

@@ -13,8 +13,10 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
--- Buckets have a time of their own, since 2026: a double has finer fractions of a small number than of a large one.
+-- Buckets have a time of their own, µs since 2026, and are written in sixteenths of that: whole numbers, which a server
+-- reads and writes faster, and exact until 2043.
 local tick = now - 1767225600000000
+local PARTS = 16
 
 local DAY_US = 86400000000
 local DAYS_KEPT_S = 40 * 86400 -- long enough for a week, and for whatever settles late

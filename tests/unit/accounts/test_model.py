@@ -24,7 +24,7 @@ from tests.fakes.redis_servers import Server
 from tests.unit.accounts.stand import DAY, LEASE_S, SECOND, Accounts, done, plan_of, rate, spending
 
 LEASE_US = round(LEASE_S * SECOND)
-SLOP_US = 200  # what buckets may be off by; the model decides nothing that is as close as this
+SLOP_US = 400  # what buckets may be off by; the model decides nothing that is as close as this
 SINCE_US = 1_767_225_600_000_000  # of the time in which buckets count
 UNITS = ("requests", "tokens", "images")
 
@@ -353,7 +353,7 @@ class Machine(RuleBasedStateMachine):
         for entry in {name_of(entry): entry for plan in self.plans for entry in plan.entries}.values():
             if isinstance(entry.limit, RateLimit) and entry.limit.kind != CONCURRENT:
                 name = f"{KEYS.base(ORG)}:{bucket_name(entry, entry.limit.kind)}"
-                full_at = float(accounts.redis.command("GET", name) or 0) + SINCE_US
+                full_at = int(accounts.redis.command("GET", name) or 0) / 16 + SINCE_US
                 wanted = max(model.full_at.get(name_of(entry), 0), self.now)
                 assert abs(max(full_at, self.now) - wanted) <= SLOP_US, name
         running = {name[2]: count for name, count in model.running.items() if count}
