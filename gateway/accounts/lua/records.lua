@@ -1,7 +1,8 @@
 -- Part of every script that has to do with reservations: what their records hold. Behind windows.lua.
 --
 -- `r:<id>` is one of
---   a reservation: MessagePack of an array of numbers (below), of the plan as it was given, and of the provisional event
+--   a reservation: MessagePack of an array of numbers (below), of the plan as it was given, and of the
+--                  provisional event
 --   'x'            a tombstone: it was cancelled
 --   'n' ..         a note: it was swept; MessagePack of its instant, what was charged, and the subjects of that
 -- The numbers: [AT] its instant, [UNITS + u] what it took of unit u, [NANO] nano-dollars, [FULL + n] at which tick the

@@ -5,7 +5,8 @@
 -- ARGV[1]      now in µs, or 0
 -- ARGV[2]      the plan, as MessagePack (plan.py makes it): an array of
 --              1 version of the limit documents, 2 version of the key's record (0: not to be checked), 3 the key's id,
---              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse (0, 1),
+--              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse
+--                (0, 1),
 --              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one refills
 --                in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
 --              7 spend limits: window (1 day, 2 week, 3 month, 4 total), number of the subject, nano-dollars, shadow,
@@ -21,18 +22,20 @@
 --   {2, at_us, levels.., number of the limit that refused, used, wait in µs or -1: never}
 --   {3, at_us, version of the documents, whether the key changed, field, document or nil, ..}   the plan is out of date
 --   {4, at_us}  the counters are not open  {5, at_us}  it was cancelled, or swept
--- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is full.
+-- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is
+-- full.
 --
 -- Calls of the server, at most: TIME, GET, HMGET versions, MGET of buckets and running counts, HMGET of three windows
--- (and of up to six days for a limit per week), PSETEX a bucket, INCR a count, HSET of three windows, SET, ZADD. A refusal
--- writes nothing, but looks for what has expired: ZRANGEBYSCORE.
+-- (and of up to six days for a limit per week), PSETEX a bucket, INCR a count, HSET of three windows, SET, ZADD. A
+-- refusal writes nothing, but looks for what has expired: ZRANGEBYSCORE.
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
 local NEVER = -1
 
 local id, nano = ARGV[3], tonumber(ARGV[11])
 local taking = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
 local plan = cmsgpack.unpack(ARGV[2])
-local subjects, buckets, spends, running = plan[PLAN_SUBJECTS], plan[PLAN_BUCKETS], plan[PLAN_SPENDS], plan[PLAN_RUNNING]
+local subjects, buckets = plan[PLAN_SUBJECTS], plan[PLAN_BUCKETS]
+local spends, running = plan[PLAN_SPENDS], plan[PLAN_RUNNING]
 local values = {} -- of buckets, then of running counts
 local fulls = {} -- of buckets: when each is full again, before or after this
 
@@ -81,7 +84,8 @@ local function stale_reply(version, key_changed)
     end
     return reply
   end
-  for _, field in ipairs(redis.call('ZRANGEBYSCORE', base .. 'limits:log', '(' .. string.format('%.0f', plan[1]), '+inf')) do
+  local above = string.format('(%.0f', plan[1])
+  for _, field in ipairs(redis.call('ZRANGEBYSCORE', base .. 'limits:log', above, '+inf')) do
     reply[#reply + 1] = field
     reply[#reply + 1] = redis.call('HGET', base .. 'limits', field)
   end

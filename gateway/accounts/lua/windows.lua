@@ -1,7 +1,7 @@
 -- Part of every script that counts: the time, the names, and the windows in which money is spent.
 --
--- KEYS[1]  the organization's base key, `{prefix}:{<org>}`; every key that a script touches begins with it, and so is in
---          its slot
+-- KEYS[1]  the organization's base key, `{prefix}:{<org>}`; every key that a script touches begins with it, and
+--          so is in its slot
 -- ARGV[1]  now, in microseconds since 1970; 0: the server's own time
 --
 -- Money is in nano-dollars. Lua has only doubles: integers are exact up to 2^53, about $9.0 M in a window. redis.call
