@@ -7,8 +7,8 @@
 --              1 version of the limit documents, 2 version of the key's record (0: not to be checked), 3 the key's id,
 --              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse
 --                (0, 1),
---              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one refills
---                in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
+--              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one
+--                refills in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
 --              7 spend limits: window (1 day, 2 week, 3 month, 4 total), number of the subject, nano-dollars, shadow,
 --                number of the limit; ..
 --              8 limits of what runs at a time: name, limit, shadow, number of the limit; ..

@@ -13,8 +13,8 @@
 -- An event whose id its minute knows is not appended, and costs nothing, again; should a reservation have appeared for
 -- it since, then that ends. One without a reservation is charged in full. One that was swept is corrected.
 --
--- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, PSETEX each; HMGET and HSET
--- of three windows, DECRBY a running count (DEL at 0), DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are
+-- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, PSETEX each; HMGET and
+-- HSET of three windows, DECRBY a running count (DEL at 0), DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are
 -- shared, and MGET is where buckets are the same.
 local FIELDS = 9
 local ended, minutes = {}, {}
