@@ -6,7 +6,7 @@ import structlog
 
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.limits_store import LimitsStore
-from gateway.accounts.reservations import Reservations, Taking, provisional
+from gateway.accounts.reservations import Reservations, provisional
 from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend
 from gateway.accounts.usage_stream import Settlement, entries, pack
@@ -14,7 +14,7 @@ from gateway.clock import SystemClock
 from gateway.limits import CONCURRENT
 from gateway.redisdb.client import connect, slot_of
 from gateway.redisdb.hot import HotRedis
-from gateway.values import UsageEvent, UsageLine
+from gateway.values import Taking, UsageEvent, UsageLine
 from tests.fakes.events import KEYS
 from tests.fakes.redis_cluster import Cluster
 from tests.fakes.redis_servers import StartServer, eventually

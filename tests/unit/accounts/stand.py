@@ -10,14 +10,14 @@ import msgspec
 from gateway.accounts.answers import Admitted, Answer, Refused
 from gateway.accounts.limits_store import LimitsStore
 from gateway.accounts.plan import Plan, make_plan
-from gateway.accounts.reservations import Reservations, Taking, provisional
+from gateway.accounts.reservations import Reservations, provisional
 from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend, Spent
 from gateway.accounts.usage_stream import Settlement, pack
 from gateway.limits import Applied, RateLimit, Scope, SpendLimit, Window
 from gateway.redisdb.command import Arg, Script
 from gateway.redisdb.command import pack as pack_command
-from gateway.values import UsageEvent, UsageLine
+from gateway.values import Taking, UsageEvent, UsageLine
 from tests.fakes.events import AT_US, KEYS, ORG
 from tests.fakes.redis_servers import Server
 
