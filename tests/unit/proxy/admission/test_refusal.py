@@ -57,9 +57,11 @@ def said(
 ) -> tuple[str, str, dict[bytes, bytes]]:
     error = refusal(Applied(scope, subject, RateLimit(kind, limit)), ORG, model, taking, used, wait_us)
     assert (error.kind.status, error.kind.code) == (429, "rate_limit_exceeded")
-    return error.message.removesuffix(" Visit https://platform.openai.com/account/rate-limits to learn more."), (
-        error.kind.type
-    ), dict(error.headers())
+    return (
+        error.message.removesuffix(" Visit https://platform.openai.com/account/rate-limits to learn more."),
+        (error.kind.type),
+        dict(error.headers()),
+    )
 
 
 def test_requests_per_minute() -> None:
