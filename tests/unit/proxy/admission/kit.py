@@ -53,7 +53,7 @@ class Scripted:
             reply = await reply
         if isinstance(reply, RedisFailure):
             raise reply
-        return reply(plan) if callable(reply) else reply  # type: ignore[return-value]
+        return reply(plan) if callable(reply) else reply
 
     def _called(self, what: str, organization_id: str, ids: Sequence[str]) -> None:
         failure = self.failing(organization_id)

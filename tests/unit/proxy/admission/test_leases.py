@@ -169,7 +169,7 @@ async def test_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Holding("org-1")
     failures = iter([None, HotTimeout("slow"), HotUnavailable("away"), None])
     held.redis.failing = lambda _: next(failures)
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    monkeypatch.setattr("asyncio.sleep", sleep)
     held.leases.start()
     await end.wait()
     await held.leases.close()

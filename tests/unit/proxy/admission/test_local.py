@@ -44,7 +44,8 @@ def test_no_window_lets_more_pass_than_the_share(
         total = 0
         for at, tokens in passed[first:]:
             total += tokens
-            capacity = max(min(share, max(1, most / workers)), max(tokens for _, tokens in passed[first:]))
+            largest = max(tokens for _, tokens in passed[first:])
+            capacity = max(min(share, max(1, most / workers)), largest)
             assert total <= capacity + (at - passed[first][0]) * share / 60 + 1e-3
 
 

@@ -66,8 +66,10 @@ def said(
 
 def test_requests_per_minute() -> None:
     assert said("requests_per_minute", Taking(), 3, 20_000_000, limit=3) == (
-        "Rate limit reached for gpt-4o in organization org-1 on requests per min (RPM): Limit 3, Used 3, Requested 1. "
-        "Please try again in 20s.",
+        (
+            "Rate limit reached for gpt-4o in organization org-1 on requests per min (RPM): Limit 3, Used 3, Requested 1. "
+            "Please try again in 20s."
+        ),
         "requests",
         {b"retry-after": b"20", b"retry-after-ms": b"20000"},
     )
@@ -85,8 +87,10 @@ def test_tokens_per_minute() -> None:
 
 def test_more_tokens_than_the_limit() -> None:
     assert said("tokens_per_minute", Taking(tokens=30601), 5, None, limit=30000) == (
-        "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 30601. "
-        "The input or output tokens must be reduced in order to run successfully.",
+        (
+            "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 30601. "
+            "The input or output tokens must be reduced in order to run successfully."
+        ),
         "tokens",
         {b"x-should-retry": b"false"},
     )
@@ -137,8 +141,10 @@ def test_other_units(kind: str, taking: Taking, used: int, counted: str) -> None
     message, of, _ = said(kind, taking, used, 864_000_000, scope="project_model", subject="proj_1", model="")
     assert (of, message) == (
         "requests",
-        f"Rate limit reached for default in project proj_1 organization org-1 on {counted}. "
-        "Please try again in 14m24s.",
+        (
+            f"Rate limit reached for default in project proj_1 organization org-1 on {counted}. "
+            "Please try again in 14m24s."
+        ),
     )
 
 

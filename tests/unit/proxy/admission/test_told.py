@@ -35,8 +35,9 @@ def telling() -> Telling:
 
 
 def of_key(key_id: str) -> Plan:
-    ids = {"organization_id": "org-gateway", "project_id": "proj_1", "user_id": "user_1"}
-    return make_plan(**ids, key_id=key_id, limits_version=1)
+    return make_plan(
+        organization_id="org-gateway", project_id="proj_1", user_id="user_1", key_id=key_id, limits_version=1
+    )
 
 
 def test_all_of_it_is_told(telling: Telling) -> None:
