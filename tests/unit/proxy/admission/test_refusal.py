@@ -78,8 +78,10 @@ def test_requests_per_minute() -> None:
 def test_tokens_per_minute() -> None:
     taking = Taking(tokens=11159)
     assert said("tokens_per_minute", taking, 18928, 173_201, limit=30000, model="gpt-4.1") == (
-        "Rate limit reached for gpt-4.1 in organization org-1 on tokens per min (TPM): Limit 30000, Used 18928, "
-        "Requested 11159. Please try again in 174ms.",
+        (
+            "Rate limit reached for gpt-4.1 in organization org-1 on tokens per min (TPM): Limit 30000, Used 18928, "
+            "Requested 11159. Please try again in 174ms."
+        ),
         "tokens",
         {b"retry-after": b"1", b"retry-after-ms": b"174"},
     )
