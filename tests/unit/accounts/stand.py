@@ -128,7 +128,8 @@ class Accounts:
 
     def settle(self, plan: Plan, id: str, at_us: int, nano_usd: int, **used: Any) -> int:  # noqa: A002
         event = pack(self.event(plan, id, nano_usd, at_us))
-        return done(self.reservations.settle([Settlement(event=event, **used)]))
+        settlement = msgspec.structs.replace(Settlement(event=event), **used)
+        return done(self.reservations.settle([settlement]))
 
     def cancel(self, *ids: str) -> int:
         return done(self.reservations.cancel(ORG, ids))
