@@ -41,6 +41,7 @@ from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.upstream.forward import Forwarder
 from gateway.proxy.upstream.router import Attempt, Destination, Router, control_attempts, destination
 from gateway.proxy.websocket.serve import WebSockets
+from gateway.redisdb.breaker import State
 from gateway.redisdb.client import connect
 from gateway.redisdb.hot import HotRedis
 from gateway.settings.model import Settings
@@ -56,6 +57,7 @@ _SWEEP_S = 0.25
 _BACKLOG = 4096
 _SUBSCRIBE_S = 2.0  # a worker serves also while Redis is away, but waits so long for it at its start
 _LOOK_S = 0.1  # between two looks at what may be away
+_BREAKER_STATES: tuple[State, ...] = ("closed", "open", "half_open")
 _ORPHAN_S = 0.5  # what is in flight gets no longer than this when the supervisor has died
 
 
@@ -308,5 +310,8 @@ async def _report(child: Child, hot: HotRedis, worker: Worker, metrics: Metrics)
         elif not worker.keys.subscribed:
             away["redis"] = "a worker does not hear of changed keys"
         metrics.set("gateway_redis_up", 0 if away else 1)
+        states = list(hot.states.values())
+        for state in _BREAKER_STATES:
+            metrics.set("gateway_redis_breaker", states.count(state), (state,))
         await child.health(away)
         await asyncio.sleep(_LOOK_S)

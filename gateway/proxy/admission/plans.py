@@ -58,10 +58,10 @@ class Plans:
         planned = self._plans.get((principal.key_id, principal.version, model))
         return planned if planned is not None else self._made(principal, model)
 
-    def update(self, organization_id: str, version: int, changes: Mapping[str, bytes | None]) -> None:
-        """What has changed in an organization's documents."""
+    def update(self, organization_id: str, version: int, changes: Mapping[str, bytes | None], *, since: int) -> None:
+        """What has changed in an organization's documents since the version `since`."""
         documents = self._documents.get(organization_id) or LimitDocuments(organization_id)
-        self._documents[organization_id] = documents.updated(version, changes)
+        self._documents[organization_id] = documents.updated(version, changes, since=since)
         self._plans.clear()
 
     def _made(self, principal: Principal, model: str) -> Planned:

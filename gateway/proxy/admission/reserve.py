@@ -171,7 +171,7 @@ class Admission:
                 self._tallies.refused(plan, plan.entries[entry], seen.model, seen.request_id)
                 raise refusal(plan.entries[entry], grant.organization_id, seen.model, taking, used, wait_us)
             case Stale(_, version, key_changed, documents):
-                self._plans.update(grant.organization_id, version, documents)
+                self._plans.update(grant.organization_id, version, documents, since=plan.limits_version)
                 if key_changed:
                     raise KeyChangedError
                 return False
