@@ -10,6 +10,7 @@ from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.clock import Clock
 from gateway.errors import LIMITS_UNAVAILABLE, UNBOUNDED, GatewayError
+from gateway.limits import Reserve
 from gateway.operations.table import Operation
 from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request, Unbounded
 from gateway.proxy.admission.leases import Leases
@@ -114,10 +115,26 @@ class Admission:
         principal is not what it was, nothing being taken.
         """
         operation, seen = wanted.operation, wanted.seen
-        planned = self._plans.of(principal, seen.model)
+        estimate, event, mode = FREE, b"", None
+        for _ in range(_TRIES):
+            planned = self._plans.of(principal, seen.model)
+            if planned.mode != mode:  # the first time, and when limits that have come since say another
+                mode = planned.mode
+                estimate = self._estimated(mode, principal, wanted)
+                if estimate is FREE and operation is not None:
+                    return None
+                event = self._provisional(planned, principal, operation, seen, estimate)
+            grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
+            if await self._taken(grant, event, seen, wanted.down):
+                return grant
+        raise GatewayError(LIMITS_UNAVAILABLE)
+
+    def _estimated(self, mode: Reserve, principal: Principal, wanted: Wanted) -> Estimate:
+        """What the call takes. Raises GatewayError UNBOUNDED."""
+        seen = wanted.seen
         estimate = self._estimator.estimate(
-            planned.mode,
-            operation,
+            mode,
+            wanted.operation,
             wanted.request,
             method=seen.method,
             key_id=principal.key_id,
@@ -126,15 +143,7 @@ class Admission:
         )
         if isinstance(estimate, Unbounded):
             raise GatewayError(UNBOUNDED, reason=estimate.reason)
-        if estimate is FREE and operation is not None:
-            return None
-        event = self._provisional(planned, principal, operation, seen, estimate)
-        for _ in range(_TRIES):
-            grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
-            if await self._taken(grant, event, seen, wanted.down):
-                return grant
-            planned = self._plans.of(principal, seen.model)
-        raise GatewayError(LIMITS_UNAVAILABLE)
+        return estimate
 
     def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
         """The call has ended. event: what settles it, on its way to Redis. sent: an upstream may have seen it."""
