@@ -7,7 +7,7 @@ token costs 8 here, so an answer of `BODY` tokens of input and `MOST + 1` of out
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -142,15 +142,19 @@ class Caller:
         self.said.append(one)
         return one
 
-    async def round(self, number: int, of: Paid, *, most: int = MOST) -> list[Said]:
-        """So many calls at once, none of which is answered before all are decided."""
+    async def round(
+        self, number: int, of: Paid, *, most: int = MOST, held: Callable[[], Awaitable[None]] | None = None
+    ) -> list[Said]:
+        """So many calls at once, none of which is answered before all are decided. held: what is to be done then."""
         of.gate.clear()
         came = len(of.came)
         before = len(self.said)
         calls = asyncio.gather(*(self.call(most) for _ in range(number)))
         await eventually(lambda: len(of.came) - came + len(self.said) - before >= number, within_s=60)
+        if held is not None:
+            await held()
         of.gate.set()
-        return await calls
+        return list(await calls)
 
     def statuses(self) -> Counter[int]:
         return Counter(one.status for one in self.said)
