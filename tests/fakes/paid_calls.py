@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from gateway.values import UsageEvent
-from tests.fakes.events import KEYS, ORG
+from tests.fakes.events import KEYS, ORG, PATIENT
 from tests.fakes.gateway_process import KEY, OTHER_KEY, Gateway
 from tests.fakes.redis_servers import Server, eventually
 from tests.fakes.upstream import Exchange, Upstream, answer, upstream
@@ -91,7 +91,7 @@ def limited(server: Server, of: Paid, limits: dict[str, Any], **more: Any) -> di
     """Settings of a gateway in front of it, whose project has these limits. Its one other key is of another project,
     which has none."""
     return {
-        "redis": {"url": server.url, "prefix": KEYS.prefix, **more.pop("redis", {})},
+        "redis": {"url": server.url, "prefix": KEYS.prefix, "deadline_ms": PATIENT, **more.pop("redis", {})},
         "upstreams": {"simulator": {"base_url": f"{of.url}/v1"}},
         "prices": PRICES,
         "projects": [
