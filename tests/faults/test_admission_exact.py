@@ -96,7 +96,7 @@ async def test_a_revoked_key(
 
 
 @pytest.mark.parametrize(("limits", "code"), [(NOTHING, "rate_limit_exceeded"), (BROKE, "key_spend_limit_exceeded")])
-async def test_a_lowered_limit(
+async def test_a_lowered_limit(  # noqa: PLR0917 - fixtures
     limits: LimitSet,
     code: str,
     start_gateway: StartGateway,
