@@ -6,7 +6,7 @@ token costs 8 here, so an answer of `BODY` tokens of input and `MOST + 1` of out
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,11 +41,13 @@ def body(most: int = MOST) -> bytes:
 
 
 class Paid:
-    """An upstream whose answers wait for `gate`. book: what it answered with, tokens of input and output, by the id of
-    the call; came: all ids that it ever saw."""
+    """An upstream whose answers wait for `gate`, those to calls of another `max_tokens` for one of their own.
+
+    book: what it answered with, tokens of input and output, by the id of the call; came: all ids that it ever saw.
+    """
 
     def __init__(self) -> None:
-        self.gate = asyncio.Event()
+        self.gates: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self.used = (BODY, MOST + 1)
         self.came: list[str] = []
         self.book: dict[str, tuple[int, int]] = {}
@@ -53,12 +55,16 @@ class Paid:
         self.upstream: Upstream | None = None
 
     async def script(self, exchange: Exchange) -> None:
-        await exchange.whole()
+        asked = json.loads(await exchange.whole())
         name = (exchange.header(b"x-request-id") or b"").decode()
         self.came.append(name)
-        await self.gate.wait()
+        await self.gates[asked["max_tokens"]].wait()
         self.book[name] = self.used
         exchange.send(answer(completion(*self.used), (b"x-ratelimit-limit-requests", b"77")))
+
+    @property
+    def gate(self) -> asyncio.Event:
+        return self.gates[MOST]
 
     @property
     def nano_usd(self) -> int:
@@ -84,7 +90,8 @@ async def paid(*, held: bool = True) -> AsyncIterator[Paid]:
         made.upstream = listening
         made.url = f"http://127.0.0.1:{listening.port}"
         yield made
-        made.gate.set()
+        for gate in made.gates.values():
+            gate.set()
 
 
 def limited(server: Server, of: Paid, limits: dict[str, Any], **more: Any) -> dict[str, Any]:

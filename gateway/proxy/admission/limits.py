@@ -10,6 +10,7 @@ from gateway.accounts.reservations import Reservations
 from gateway.clock import Clock
 from gateway.operations.table import load_operations
 from gateway.pricing.book import Book
+from gateway.process import usable_cpus
 from gateway.proxy.admission.bounds import Assumed
 from gateway.proxy.admission.estimate import Estimator
 from gateway.proxy.admission.leases import Leases
@@ -39,7 +40,7 @@ class Limits:
         log: Logger,
         clock: Clock,
     ) -> None:
-        limits = settings.limits
+        limits, count = settings.limits, settings.workers.count
         self._metrics = metrics
         self._plans = Plans()
         self._told = Told(log, clock)
@@ -50,6 +51,7 @@ class Limits:
             lambda: self._plans.organizations,
             lease_s=limits.lease_s,
             clock=clock,
+            least_workers=count if isinstance(count, int) else usable_cpus(),
         )
         assumed = Assumed(
             flat_nano_usd=nano_usd(limits.unknown_call_usd),
