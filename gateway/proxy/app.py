@@ -104,7 +104,6 @@ class Worker:
         self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
         self.limits: Limits | None = None
         if reservations is not None:
-            patient = patient or reservations
             self.limits = Limits(settings, reservations, patient, self._book, metrics=metrics, log=log, clock=clock)
         ids = RequestIds()
         self._recorder = recorder

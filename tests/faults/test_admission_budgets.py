@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -44,7 +45,7 @@ def budget(nano_usd: int, reserve: str = "strict") -> dict[str, object]:
     return {"spend": {"total": dollars(nano_usd)}, "reserve": reserve}
 
 
-def start_some(start: StartGateway, number: int, **settings: object) -> list[Gateway]:
+def start_some(start: StartGateway, number: int, **settings: Any) -> list[Gateway]:
     return [start(**settings) for _ in range(number)]
 
 

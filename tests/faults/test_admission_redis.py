@@ -3,7 +3,7 @@ waits for it, and no usage is lost or made up."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -257,10 +257,10 @@ async def test_redis_emptied(start_gateway: StartGateway, start_server: StartSer
     await check_all(stand, began, ended, measured, "Redis emptied")
 
 
-def empty(server: Server) -> Iterable[Any]:
+def empty(server: Server) -> Sequence[Any]:
     """Empties it; returns what was in the usage stream at that moment."""
     script = "local found = redis.call('XRANGE', KEYS[1], '-', '+') redis.call('FLUSHALL') return found"
-    found: Iterable[Any] = server.command("EVAL", script, 1, KEYS.usage(ORG))
+    found: Sequence[Any] = server.command("EVAL", script, 1, KEYS.usage(ORG))
     return found
 
 

@@ -34,21 +34,23 @@ class Limits:
         self,
         settings: Settings,
         reservations: Reservations,
-        patient: Reservations,
+        patient: Reservations | None,
         book: Book,
         *,
         metrics: Metrics,
         log: Logger,
         clock: Clock,
     ) -> None:
-        """patient: for what no call waits for, so that a slow Redis does not keep it from being done."""
+        """patient: for what no call waits for, so that a slow Redis does not keep it from being done; else all is done
+        with `reservations`.
+        """
         limits, count = settings.limits, settings.workers.count
         self._metrics = metrics
         self._plans = Plans()
         self._told = Told(log, clock)
         self._tallies = Tallies(metrics, self._told)
         self.leases = Leases(
-            patient,
+            patient or reservations,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             lambda: self._plans.organizations,
             lease_s=limits.lease_s,
