@@ -44,6 +44,7 @@ WORKERS = 2
 EARLY, LATE = MOST - 1, MOST - 2  # max_tokens of calls that end while Redis is away, and when it is back
 HELD = 10  # of each
 PAUSE_S = 0.02
+PATIENCE_S = 3.0  # what takes longer hangs
 UNAVAILABLE = "limit_check_unavailable"
 
 
@@ -95,7 +96,7 @@ async def under_load(start: StartGateway, server: Server, url: str = "", *, leas
         ]
         gateway = start(**settings)
         gateway.secrets.add(SPENDING)
-        async with caller(gateway, patience_s=10) as calls:
+        async with caller(gateway, patience_s=200) as calls:
             stand = Stand(gateway, upstream, server, calls)
             for most in (EARLY, LATE):
                 stand.held += [
@@ -162,9 +163,9 @@ async def check_all(stand: Stand, began: float, ended: float, measured: Measured
     limit_s = DEADLINE_S + 0.05
     measured(f"{what}: the gateway's own time, p99 of {len(own)}", 1000 * p99, "ms", f"<= {1000 * limit_s:.0f} ms")
     measured(f"{what}: the gateway's own time, most", 1000 * most, "ms")
-    slow = [(one["ts"] - wall - began, own_s(one), one["status"], one["slot"]) for one in lines if own_s(one) > limit_s]
-    assert p99 <= limit_s, slow
-    assert most < 2, "nobody hangs"
+    slow = [(line["ts"] - wall - began, own_s(line), line["status"], line["slot"]) for line in lines]
+    assert p99 <= limit_s, [one for one in slow if one[1] > limit_s]
+    assert max(most, *(one.took_s for one in said)) < PATIENCE_S, "nobody hangs"
     await check_usage(stand, measured, what)
 
 
@@ -253,7 +254,7 @@ async def test_redis_emptied(start_gateway: StartGateway, start_server: StartSer
     assert {(one.status, one.code) for one in paying} == {(503, UNAVAILABLE)}
     measured("Redis emptied: calls refused until somebody opened spend limits", len(paying), "calls")
     assert {one.status for one in stand.during(FREE, began, ended)} == {200}
-    assert {one.status for one in stand.during(RATED, began, ended)} == {200, 429}
+    assert {one.status for one in stand.during(RATED, began, ended)} <= {200, 429}
     await check_all(stand, began, ended, measured, "Redis emptied")
 
 
