@@ -62,8 +62,8 @@ _ORPHAN_S = 0.5  # what is in flight gets no longer than this when the superviso
 
 
 class Worker:
-    """One worker's rooms, without Redis: `fetch` asks for a key, `outbox` takes usage. Serves on sockets that the
-    supervisor opened."""
+    """One worker's rooms, without Redis: `fetch` asks for a key, `outbox` takes usage; `reservations` has a deadline,
+    `patient` waits. Serves on sockets that the supervisor opened."""
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class Worker:
         lines: LineWriter | None = None,
         outbox: Sink | None = None,
         reservations: Reservations | None = None,
+        patient: Reservations | None = None,
     ) -> None:
         self._settings = settings
         self._deliver: Callable[[UsageEvent], None] = outbox.add if outbox is not None else _nowhere
@@ -103,7 +104,7 @@ class Worker:
         self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
         self.limits: Limits | None = None
         if reservations is not None:
-            self.limits = Limits(settings, reservations, self._book, metrics=metrics, log=log, clock=clock)
+            self.limits = Limits(settings, reservations, patient, self._book, metrics=metrics, log=log, clock=clock)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(
@@ -265,6 +266,7 @@ async def run(child: Child, clock: Clock) -> None:
         slot=start.slot,
         outbox=outbox,
         reservations=Reservations(hot, keyspace, scripts),
+        patient=Reservations(client, keyspace, scripts),
     )
     tasks = Tasks()
     refusals = Refusals(client, keyspace)

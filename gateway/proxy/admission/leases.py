@@ -26,14 +26,18 @@ class Leases:
         *,
         lease_s: float,
         clock: Clock,
+        least_workers: int = 1,
     ) -> None:
-        """organizations: in which this worker counts as alive, also without reservations."""
+        """organizations: in which this worker counts as alive, also without reservations. least_workers: of this
+        gateway, which are taken to live also before they have said so.
+        """
         self._reservations = reservations
         self._worker_id = worker_id
         self._organizations = organizations
         self._clock = clock
         self.lease_s = lease_s
-        self.workers = 1  # last known number of live ones, of all gateways on this Redis
+        self._least_workers = least_workers
+        self.workers = least_workers  # last known number of live ones, of all gateways on this Redis
         self._held: dict[str, tuple[str, float]] = {}  # id → organization, when it was begun or renewed
         self._ends: dict[str, tuple[str, bool]] = {}  # id → organization, whether cancelled rather than released
         self._wake = asyncio.Event()
@@ -99,7 +103,7 @@ class Leases:
                 extended = await self._reservations.extend(organization_id, self._worker_id, some, self.lease_s)
             except RedisFailure:
                 return False
-            self.workers = max(1, extended.workers)
+            self.workers = max(self._least_workers, extended.workers)
             for reservation_id in extended.lost:
                 self._held.pop(reservation_id, None)
             for reservation_id in some:

@@ -11,6 +11,7 @@ from gateway.accounts.reservations import Reservations
 from gateway.clock import Clock
 from gateway.operations.table import load_operations
 from gateway.pricing.book import Book
+from gateway.process import usable_cpus
 from gateway.proxy.admission.bounds import Assumed
 from gateway.proxy.admission.estimate import Estimator
 from gateway.proxy.admission.leases import Leases
@@ -34,23 +35,28 @@ class Limits:
         self,
         settings: Settings,
         reservations: Reservations,
+        patient: Reservations | None,
         book: Book,
         *,
         metrics: Metrics,
         log: Logger,
         clock: Clock,
     ) -> None:
-        limits = settings.limits
+        """patient: for what no call waits for, so that a slow Redis does not keep it from being done; else all is done
+        with `reservations`.
+        """
+        limits, count = settings.limits, settings.workers.count
         self._metrics = metrics
         self._plans = Plans()
         self._told = Told(log, clock)
         self._tallies = Tallies(metrics, self._told)
         self.leases = Leases(
-            reservations,
+            patient or reservations,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             lambda: self._plans.organizations,
             lease_s=limits.lease_s,
             clock=clock,
+            least_workers=count if isinstance(count, int) else usable_cpus(),
         )
         assumed = Assumed(
             flat_nano_usd=nano_usd(limits.unknown_call_usd),

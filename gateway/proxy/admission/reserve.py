@@ -10,6 +10,7 @@ from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.clock import Clock
 from gateway.errors import LIMITS_UNAVAILABLE, UNBOUNDED, GatewayError
+from gateway.limits import Reserve
 from gateway.operations.table import Operation
 from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request, Unbounded
 from gateway.proxy.admission.leases import Leases
@@ -121,19 +122,18 @@ class Admission:
         principal is not what it was, nothing being taken.
         """
         operation, seen = wanted.operation, wanted.seen
-        planned = self._plans.of(principal, seen.model)
-        estimate = self._estimate(planned, principal, wanted)
-        if estimate is FREE and operation is not None:
-            return None
-        event = self._provisional(planned, principal, operation, seen, estimate)
+        estimate, event, mode = FREE, b"", None
         for _ in range(_TRIES):
+            planned = self._plans.of(principal, seen.model)
+            if planned.mode != mode:  # the first time, and when limits that have come since say another
+                mode = planned.mode
+                estimate = self._estimated(mode, principal, wanted)
+                if estimate is FREE and operation is not None:
+                    return None
+                event = self._provisional(planned, principal, operation, seen, estimate)
             grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
             if await self._taken(grant, event, seen, wanted.down):
                 return grant
-            mode, planned = planned.mode, self._plans.of(principal, seen.model)
-            if planned.mode != mode:
-                estimate = self._estimate(planned, principal, wanted)
-                event = self._provisional(planned, principal, operation, seen, estimate)
         raise GatewayError(LIMITS_UNAVAILABLE)
 
     def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
@@ -164,11 +164,11 @@ class Admission:
         elif not settles:
             leases.release(grant.id, grant.organization_id)
 
-    def _estimate(self, planned: Planned, principal: Principal, wanted: Wanted) -> Estimate:
-        """Raises GatewayError UNBOUNDED."""
+    def _estimated(self, mode: Reserve, principal: Principal, wanted: Wanted) -> Estimate:
+        """What the call takes. Raises GatewayError UNBOUNDED."""
         seen = wanted.seen
         estimate = self._estimator.estimate(
-            planned.mode,
+            mode,
             wanted.operation,
             wanted.request,
             method=seen.method,
