@@ -2,10 +2,11 @@
 
 from typing import Protocol
 
-from gateway.limits import Applied, RateLimit
+from gateway.limits import Applied
 from gateway.proxy.admission.refusal import go_duration
 
-Headers = list[tuple[bytes, bytes]]
+_REQUESTS = b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b"
+_TOKENS = b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\nx-ratelimit-reset-tokens: %b"
 
 
 class Level(Protocol):
@@ -19,17 +20,19 @@ class Level(Protocol):
     def reset_us(self) -> int: ...
 
 
-def level_headers(entries: tuple[Applied, ...], requests: Level | None, tokens: Level | None) -> Headers:
-    """The headers of the tightest limit on requests and on tokens; none where there is no such limit."""
-    headers: Headers = []
-    for name, level in ((b"requests", requests), (b"tokens", tokens)):
-        if level is not None:
-            limit = entries[level.entry].limit
-            assert isinstance(limit, RateLimit)
-            assert limit.limit is not None
-            headers += [
-                (b"x-ratelimit-limit-" + name, b"%d" % limit.limit),
-                (b"x-ratelimit-remaining-" + name, b"%d" % max(0, level.remaining)),
-                (b"x-ratelimit-reset-" + name, go_duration(level.reset_us).encode()),
-            ]
-    return headers
+def level_lines(entries: tuple[Applied, ...], requests: Level | None, tokens: Level | None) -> bytes:
+    """The headers of the tightest limit on requests and on tokens, as lines without the last one's end; empty where
+    there is no such limit. In one piece, for they go into every answer.
+    """
+    if requests is None:
+        return b"" if tokens is None else _lines(_TOKENS, entries, tokens)
+    if tokens is None:
+        return _lines(_REQUESTS, entries, requests)
+    return _lines(_REQUESTS, entries, requests) + b"\r\n" + _lines(_TOKENS, entries, tokens)
+
+
+def _lines(form: bytes, entries: tuple[Applied, ...], level: Level) -> bytes:
+    limit, reset_us = entries[level.entry].limit, level.reset_us
+    assert hasattr(limit, "limit"), "spend has no levels"
+    reset = go_duration(reset_us).encode() if reset_us >= 1000 else b"0s"
+    return form % (limit.limit, max(0, level.remaining), reset)

@@ -14,7 +14,7 @@ from gateway.limits import Reserve
 from gateway.operations.table import Operation
 from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request, Unbounded
 from gateway.proxy.admission.leases import Leases
-from gateway.proxy.admission.levels import Headers, level_headers
+from gateway.proxy.admission.levels import level_lines
 from gateway.proxy.admission.local import Bucket, Hit, LocalLimits
 from gateway.proxy.admission.plans import LONGEST_MODEL, Planned, Plans
 from gateway.proxy.admission.provisional import as_text, event_of, head_of, of_tokens
@@ -39,9 +39,9 @@ class Notes(Protocol):
 
 
 class Answering(Protocol):
-    """What is answered on: see `http.downstream.Downstream`."""
+    """What is answered on: see `http.downstream.Downstream`. levels: header lines."""
 
-    levels: Headers
+    levels: bytes
 
 
 class Admits(Protocol):
@@ -198,7 +198,7 @@ class Admission:
             case Admitted():
                 self._admitted(grant, answer, seen, down)
             case Refused(_, entry, used, wait_us, requests, tokens):
-                down.levels = level_headers(plan.entries, requests, tokens)
+                down.levels = level_lines(plan.entries, requests, tokens)
                 self._tallies.refused(plan, plan.entries[entry], seen.model, seen.request_id)
                 raise refusal(plan.entries[entry], grant.organization_id, seen.model, taking, used, wait_us)
             case Stale(_, version, key_changed, documents):
@@ -217,7 +217,7 @@ class Admission:
         self._leases.hold(grant.id, grant.organization_id)
         grant.reserved = "yes"
         seen.admitted_us = answer.at_us
-        down.levels = level_headers(plan.entries, answer.requests, answer.tokens)
+        down.levels = level_lines(plan.entries, answer.requests, answer.tokens)
         tallies.reserved(grant.estimate.taking)
         for level in (answer.requests, answer.tokens):
             if level is not None:

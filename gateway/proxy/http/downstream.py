@@ -47,7 +47,7 @@ class Downstream:
         self.keep_alive = keep_alive
         self.request_id = b""
         self.extra: Headers | None = None  # headers that every answer on this connection gets: see cors.py
-        self.levels: Headers = []  # what the client hears of its limits, whatever the answer is
+        self.levels = b""  # header lines: what the client hears of its limits, whatever the answer is
         self.status = 0
         self.sent = 0
         self.complete = False
@@ -70,11 +70,11 @@ class Downstream:
     def start(self, status: int, reason: bytes, headers: Headers, *, length: int | None, no_body: bool = False) -> None:
         """Prepares the head. headers: what crosses, Content-Length included. length: None streams until `end`."""
         self.status = status
-        if self.levels:
-            headers = headers + self.levels
         if self.extra:
             headers = [h for h in headers if not h[0].lower().startswith(b"access-control-")] + self.extra
         lines = [b"HTTP/1.1 %d %b" % (status, reason), *map(b": ".join, headers)]
+        if self.levels:
+            lines.append(self.levels)
         if length is None and not (no_body or self._is_head):
             if self._modern:
                 self._chunked = True

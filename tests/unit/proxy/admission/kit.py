@@ -93,7 +93,7 @@ class Seen:
 
 class Down:
     def __init__(self) -> None:
-        self.levels: list[tuple[bytes, bytes]] = []
+        self.levels = b""
 
 
 class Stand:
