@@ -42,7 +42,7 @@ class Limits:
     ) -> None:
         limits = settings.limits
         self._metrics = metrics
-        self._plans = Plans()
+        self._plans = Plans(spend_closes=limits.when_redis_is_away.spend == "closed")
         self._told = Told(log, clock)
         self._tallies = Tallies(metrics, self._told)
         self.leases = Leases(
