@@ -26,14 +26,16 @@ class Leases:
         *,
         lease_s: float,
         clock: Clock,
+        workers: int = 1,
     ) -> None:
-        """organizations: in which this worker counts as alive, also without reservations."""
+        """organizations: in which this worker counts as alive, also without reservations. workers: how many there are
+        at least."""
         self._reservations = reservations
         self._worker_id = worker_id
         self._organizations = organizations
         self._clock = clock
         self.lease_s = lease_s
-        self.workers = 1  # last known number of live ones, of all gateways on this Redis
+        self.workers = workers  # last known number of live ones, of all gateways on this Redis
         self._held: dict[str, tuple[str, float]] = {}  # id → organization, when it was begun or renewed
         self._ends: dict[str, tuple[str, bool]] = {}  # id → organization, whether cancelled rather than released
         self._wake = asyncio.Event()

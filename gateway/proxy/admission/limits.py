@@ -51,6 +51,7 @@ class Limits:
             lambda: self._plans.organizations,
             lease_s=limits.lease_s,
             clock=clock,
+            workers=settings.workers.count if isinstance(settings.workers.count, int) else 1,
         )
         assumed = Assumed(
             flat_nano_usd=nano_usd(limits.unknown_call_usd),
