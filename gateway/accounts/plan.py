@@ -80,15 +80,17 @@ def make_plan(
     limits_version: int,
     key_version: int = 0,
     applied: Sequence[Applied] = (),
+    closes: bool = True,
 ) -> Plan:
-    """A limit of None limits nothing. Raises ValueError for a spend limit of a model, or of a subject that has no id,
+    """A limit of None limits nothing. closes: spend limits refuse everything while the counters are not open; else they
+    hold for what has been counted. Raises ValueError for a spend limit of a model, or of a subject that has no id,
     and KeyError for a kind that there is not."""
     fields = subjects(project_id, user_id, key_id)
     numbers = {scope: number for number, scope in enumerate(fields, 1)}
     buckets: list[object] = []
     spends: list[object] = []
     running: list[object] = []
-    closes = 0
+    refuses = False
     for number, entry in enumerate(applied):
         match entry.limit:
             case RateLimit(limit=None) | SpendLimit(nano_usd=None):
@@ -103,9 +105,9 @@ def make_plan(
                 if entry.scope not in numbers:
                     raise ValueError(f"spend is not counted for {entry.scope} {entry.subject}")
                 spends += (_WINDOWS.index(window) + 1, numbers[entry.scope], nano_usd, int(shadow), number)
-                closes |= not shadow
+                refuses |= not shadow
     counted = list(fields.values())
-    blob = (limits_version, key_version, key_id, counted, int(closes), buckets, spends, running)
+    blob = (limits_version, key_version, key_id, counted, int(closes and refuses), buckets, spends, running)
     return Plan(
         organization_id=organization_id,
         project_id=project_id,

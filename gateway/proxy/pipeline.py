@@ -22,6 +22,8 @@ from gateway.proxy.upstream.router import Attempt, Router
 from gateway.proxy.websocket.serve import WebSockets
 from gateway.values import Principal
 
+_TRIES = 3  # of a reserve: whoever asks for a key's record at the wrong moment gets the old one
+
 
 class Pipeline(msgspec.Struct, frozen=True):
     """The rooms that a request passes, made by `app.py`. One per worker."""
@@ -85,17 +87,15 @@ class Pipeline(msgspec.Struct, frozen=True):
         attempts: tuple[Attempt, ...],
         key: bytes,
     ) -> tuple[Principal, Grant | None]:
-        """Reserves what the call may use. If the key has changed since it was looked up, that is done again, once."""
+        """Reserves what the call may use. If the key has changed since it was looked up, that is done again."""
         models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
         wanted = Wanted(operation, taken, visit.seen, visit.down, models)
-        try:
-            return principal, await self.admission.reserve(principal, wanted)
-        except KeyChangedError:
-            principal = await self.identify.anew(visit.request, key, visit.seen)
-        try:
-            return principal, await self.admission.reserve(principal, wanted)
-        except KeyChangedError:  # again, or the record that Redis has is older than it should be
-            raise GatewayError(KEYS_UNAVAILABLE) from None
+        for _ in range(_TRIES):
+            try:
+                return principal, await self.admission.reserve(principal, wanted)
+            except KeyChangedError:
+                principal = await self.identify.anew(visit.request, key, visit.seen, principal)
+        raise GatewayError(KEYS_UNAVAILABLE)  # its record stays older than it should be
 
     def _end(self, grant: Grant, call: CallMeter | None, *, sent: bool) -> None:
         """Gives back what the call has not used. sent: an upstream may have seen it."""

@@ -135,11 +135,18 @@ def levels(found: Response) -> dict[str, str]:
 
 @asynccontextmanager
 async def limited(
-    server: Server, folder: Path, script: Script = OK, *, to: str = "", opened: bool = True, **options: Any
+    server: Server,
+    folder: Path,
+    script: Script = OK,
+    *,
+    to: str = "",
+    opened: bool = True,
+    deadline_ms: int = PATIENT,
+    **options: Any,
 ) -> AsyncIterator[Limited]:
     """folder: of the spool. to: an upstream's URL in the place of the scripted one. opened: the counters have an epoch."""
     clock, scripts = SystemClock(), AccountScripts.load()
-    settings = server.settings(deadline_ms=PATIENT)
+    settings = server.settings(deadline_ms=deadline_ms)
     log = make_logger("worker", "error", clock, write=lambda _: None)
     client = connect(settings)
     hot = HotRedis(client, settings, clock=clock, log=log, scripts=scripts.all)

@@ -1,5 +1,6 @@
 """Limits through a worker, counted in a real Redis: who shares a bucket, what is counted, and how changes arrive."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,19 @@ async def test_a_key_that_moved_is_counted_where_it_is_now(valkey: Server, tmp_p
         assert stand.gw.access[-1]["project"] == "proj_2"
 
 
+async def test_a_changed_key_under_load_is_asked_for_once(valkey: Server, tmp_path: Path) -> None:
+    """Whoever is told that it has changed when others have asked for it already waits with them."""
+    async with limited(valkey, tmp_path, ANSWERS) as stand:
+        assert await status(stand) == 200
+        asked = len(stand.gw.keys.asked)
+        for _ in range(3):
+            await stand.change_key()
+            found = await asyncio.gather(*(status(stand) for _ in range(40)))
+            assert set(found) == {200}
+        assert len(stand.gw.keys.asked) - asked <= 6
+        await stand.settled()
+
+
 async def test_a_record_that_is_older_than_its_version(valkey: Server, tmp_path: Path) -> None:
     """As when a server has lost the record's last change: nobody can say whether the key is good."""
     async with limited(valkey, tmp_path, ANSWERS) as stand:
@@ -140,6 +154,18 @@ async def test_a_record_that_is_older_than_its_version(valkey: Server, tmp_path:
         found = await stand.gw.ask(CHAT, ASKED)
         assert (found.status, found.error["code"]) == (503, "key_check_unavailable")
         assert not stand.up.requests
+
+
+async def test_counters_that_are_not_open_though_nothing_is_to_be_closed(valkey: Server, tmp_path: Path) -> None:
+    away = {"when_redis_is_away": {"spend": "open"}}
+    async with limited(valkey, tmp_path, ANSWERS, opened=False, limits=away) as stand:
+        await stand.publish({"o": own(SpendLimit("day", 2 * PRICE), RateLimit("requests_per_minute", 600))})
+        small = ASKED.replace(b": 50", b": 1")
+        assert levels(await stand.gw.ask(CHAT, small))["remaining-requests"] == "599"
+        await stand.settled()
+        assert await stand.spent("o") == [PRICE], "it is counted"
+        assert [await status(stand, small), await status(stand)] == [200, 429], "and holds for what is counted"
+        await stand.settled()
 
 
 async def test_counters_that_are_not_open(valkey: Server, tmp_path: Path) -> None:

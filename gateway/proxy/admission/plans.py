@@ -44,7 +44,9 @@ class Planned:
 class Plans:
     """The plans of a worker, and the documents that they follow from."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spend_closes: bool = True) -> None:
+        """spend_closes: see `make_plan`."""
+        self._spend_closes = spend_closes
         self._documents: dict[str, LimitDocuments] = {}
         self._plans: dict[tuple[str, int, str], Planned] = {}
 
@@ -84,6 +86,7 @@ class Plans:
             limits_version=documents.version,
             key_version=principal.version,
             applied=applied,
+            closes=self._spend_closes,
         )
         if len(self._plans) >= _MOST_PLANS:  # models are named by clients
             self._plans.clear()

@@ -25,6 +25,7 @@ _SPENT: Mapping[Scope, ErrorKind] = MappingProxyType({
 })  # fmt: skip
 _WINDOWS = MappingProxyType({"day": "daily", "week": "weekly", "month": "monthly", "total": "total"})
 _TOKENS = frozenset({"tokens", "batch_tokens"})
+_LONGEST_MODEL = 200
 CONCURRENT_WAIT_US = 1_000_000  # nobody knows when another request will end
 
 
@@ -57,7 +58,7 @@ def refusal(  # noqa: PLR0917 - a refusal is made of all of this
     return GatewayError(
         kind,
         wait_us=wait_us,
-        model=model or "default",
+        model=model[:_LONGEST_MODEL] or "default",
         where=where,
         words=words,
         limit=limit.limit,

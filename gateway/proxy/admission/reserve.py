@@ -1,6 +1,5 @@
 """Limits and budgets: a call takes what it may use before it goes upstream, and gives back what it has not used."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -190,7 +189,7 @@ class Admission:
             self._tallies.took(self._clock.monotonic() - began)
             self._without_redis(grant, seen, run=not isinstance(failure, HotUnavailable))
             return True
-        except asyncio.CancelledError:
+        except BaseException:  # the client has left; or a mistake, after which nobody would end it either
             self._leases.cancel(grant.id, grant.organization_id)
             raise
         self._tallies.took(self._clock.monotonic() - began)
@@ -214,8 +213,6 @@ class Admission:
 
     def _admitted(self, grant: Grant, answer: Admitted, seen: Notes, down: Answering) -> None:
         plan, tallies = grant.planned.plan, self._tallies
-        self._leases.hold(grant.id, grant.organization_id)
-        grant.reserved = "yes"
         seen.admitted_us = answer.at_us
         down.levels = level_lines(plan.entries, answer.requests, answer.tokens)
         tallies.reserved(grant.estimate.taking)
@@ -224,6 +221,8 @@ class Admission:
                 tallies.used(plan.entries[level.entry], level.remaining)
         for entry in answer.shadowed:
             tallies.shadowed(plan, plan.entries[entry], seen.model, seen.request_id)
+        grant.reserved = "yes"
+        self._leases.hold(grant.id, grant.organization_id)  # at the end: what is held is renewed until it is ended
 
     def _without_redis(self, grant: Grant, seen: Notes, *, run: bool) -> None:
         """Admits a call as the settings say for when Redis is away. run: the reserve may have been made, or may be yet.
@@ -250,6 +249,7 @@ class Admission:
             raise
         grant.counted = taken
         self._tallies.without_redis("admitted")
+        self._tallies.reserved(taking)
         if run:
             grant.reserved = "maybe"
             self._leases.hold(grant.id, grant.organization_id)

@@ -22,9 +22,12 @@ class Identify:
             seen.project, seen.key, seen.user = principal.project_id, principal.key_id, principal.user_id
         return principal, hashed
 
-    async def anew(self, request: Request, hashed: bytes, seen: Observation) -> Principal:
-        """The same after its record has changed, which was not heard of yet."""
-        self._keys.invalidate(hashed)
+    async def anew(self, request: Request, hashed: bytes, seen: Observation, old: Principal) -> Principal:
+        """The same after its record has changed, which was not heard of yet. old: the principal that is not what it
+        was; who else was told so may have asked already."""
+        known = self._keys.cached(hashed)
+        if known is not None and known.version <= old.version:
+            self._keys.invalidate(hashed)
         return await self.ask(request, hashed, seen)
 
     async def ask(self, request: Request, hashed: bytes, seen: Observation) -> Principal:

@@ -85,7 +85,7 @@ def spending(scope: Scope, subject: str, window: Window, nano_usd: int, *, shado
 
 
 def plan_of(*applied: Applied, version: int = 0, key_version: int = 0, **who: str) -> Plan:
-    ids = {"organization_id": ORG, "project_id": "proj_1", "user_id": "user_1", "key_id": "key_1"} | who
+    ids: dict[str, Any] = {"organization_id": ORG, "project_id": "proj_1", "user_id": "user_1", "key_id": "key_1"} | who
     return make_plan(**ids, limits_version=version, key_version=key_version, applied=applied)
 
 

@@ -11,7 +11,7 @@ from gateway.accounts.scripts import AccountScripts
 from gateway.clock import SystemClock
 from gateway.control.jobs.sweeper import Sweeper
 from gateway.redisdb.client import Client, connect
-from gateway.redisdb.failures import RedisLost
+from gateway.redisdb.failures import RedisLost, RedisReplyError
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import make_logger
 from tests.fakes.events import KEYS, ORG
@@ -100,13 +100,19 @@ async def test_it_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> No
             self.calls += 1
             if self.calls == 1:
                 raise RedisLost("away")
+            if self.calls <= 3:
+                raise RedisReplyError("OOM", "no memory")
             return 0
 
     failing = Failing()
     sweeping = Sweeping(monkeypatch, failing)
     sweeping.start()
     await paused(sweeping)
-    sweeping.again()
-    await paused(sweeping)
-    assert failing.calls == 2
+    assert sweeping.logged == [], "whoever publishes says so"
+    for _ in range(3):
+        sweeping.again()
+        await paused(sweeping)
+    assert failing.calls == 4
+    assert len(sweeping.logged) == 1, "once a reason"
+    assert b"OOM" in sweeping.logged[0]
     await sweeping.stop()

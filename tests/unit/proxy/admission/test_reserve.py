@@ -332,6 +332,20 @@ async def test_a_client_that_leaves_while_it_is_admitted(answer: Admitted | Redi
     assert await stand.ends() == [("cancel", ORG, ("req_1",))]
 
 
+async def test_a_mistake_leaves_nothing_behind() -> None:
+    def mistaken(_: object) -> Admitted:
+        raise ZeroDivisionError
+
+    stand = Stand(mistaken)
+    with pytest.raises(ZeroDivisionError):
+        await stand.reserve()
+    assert await stand.ends() == [("cancel", ORG, ("req_1",))]
+    stand = Stand(Admitted(42, level(99, 1), None))  # of a limit that there is not
+    with pytest.raises(IndexError):
+        await stand.reserve()
+    assert not stand.holds, "it would be renewed for ever"
+
+
 async def test_open_admits_everything() -> None:
     anything = Open()
     await anything.reserve(PRINCIPAL, None)
