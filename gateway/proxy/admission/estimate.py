@@ -246,7 +246,7 @@ class Estimator:
         read = min(int(text * self._inputs.ratio(model)) + 1, asked.size)
         plain = held is TEXT and not asked.stored
         if not plain or asked.calls:
-            read += held.files * assumed.file + (assumed.stored if asked.stored else 0)
+            read += held.files * assumed.file + (assumed.stored if asked.stored and not way.told else 0)
             read += assumed.tool * min(asked.calls, len(asked.tools))
             if held.sounds:
                 read += (asked.size - text) // _SOUND_BYTES
@@ -269,7 +269,8 @@ class Estimator:
                 each = limit
             written = number * each
         step = rates.step(read)
-        nano_usd = -(-(read * step.input + written * step.output) // MILLION)
+        dear, spoken = (step.most_media, step.most_output) if way.sounds else (step.input, step.output)
+        nano_usd = -(-(read * dear + written * spoken) // MILLION)
         if asked.calls:
             tools = asked.tools[: asked.calls]
             nano_usd += sum(self._tool_price(tool, rates, at, strict=False) for tool in tools)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.reservations import Reservations, provisional
@@ -62,13 +63,14 @@ class Open:
 
 class Wanted(msgspec.Struct, frozen=True):
     """A call that wants to be admitted. models: as the route's upstreams call the one that is asked for; empty if none
-    is."""
+    is. more: it has been admitted, and wants more; that is no request of its own."""
 
     operation: Operation | None
     request: Request
     seen: Notes
     down: Answering
     models: Sequence[str]
+    more: bool = False
 
 
 class Grant:
@@ -114,7 +116,7 @@ class Admission:
         principal is not what it was, nothing being taken.
         """
         operation, seen = wanted.operation, wanted.seen
-        planned = self._plans.of(principal, seen.model)
+        planned = self._planned(principal, wanted)
         estimate = self._estimator.estimate(
             planned.mode,
             operation,
@@ -128,12 +130,14 @@ class Admission:
             raise GatewayError(UNBOUNDED, reason=estimate.reason)
         if estimate is FREE and operation is not None:
             return None
+        if wanted.more:
+            estimate = replace(estimate, taking=replace(estimate.taking, requests=0))
         event = self._provisional(planned, principal, operation, seen, estimate)
         for _ in range(_TRIES):
             grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
             if await self._taken(grant, event, seen, wanted.down):
                 return grant
-            planned = self._plans.of(principal, seen.model)
+            planned = self._planned(principal, wanted)
         raise GatewayError(LIMITS_UNAVAILABLE)
 
     def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
@@ -220,6 +224,10 @@ class Admission:
         self._tallies.without_redis("admitted")
         if run:
             self._leases.hold(grant.id, grant.organization_id)
+
+    def _planned(self, principal: Principal, wanted: Wanted) -> Planned:
+        planned = self._plans.of(principal, wanted.seen.model)
+        return planned.more() if wanted.more else planned
 
     def _provisional(
         self, planned: Planned, principal: Principal, operation: Operation | None, seen: Notes, estimate: Estimate
