@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import prometheus_client
 
+from gateway.accounts.reservations import Reservations
 from gateway.clock import Clock, SystemClock
 from gateway.credentials import digest
 from gateway.proxy.app import Worker
@@ -198,7 +199,15 @@ class CapturedLines(LineWriter):
 class Gateway:
     """A running worker and what can be seen of it."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        reservations: Reservations | None = None,
+        pass_on: Callable[[UsageEvent], None] = lambda _: None,
+    ) -> None:
+        """reservations: None for a worker without limits. pass_on: is given the events besides."""
         self.keys = Keys()
         self.metrics = Metrics(more=usage_metrics(settings))
         self.events: list[UsageEvent] = []  # of usage
@@ -215,12 +224,15 @@ class Gateway:
             clock=clock,
             lines=self.captured,
             outbox=self,
+            reservations=reservations,
         )
+        self._pass_on = pass_on
         self.worker.keys.connected()
 
     def add(self, event: UsageEvent) -> None:
         """Takes usage, as the worker's outbox."""
         self.events.append(event)
+        self._pass_on(event)
 
     async def start(self) -> None:
         listening = socket.socket()
@@ -313,15 +325,22 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @asynccontextmanager
 async def gateway(
-    upstreams: "Upstream | str | Mapping[str, Any]", *, clock: Clock | None = None, tidy: bool = True, **sections: Any
+    upstreams: "Upstream | str | Mapping[str, Any]",
+    *,
+    clock: Clock | None = None,
+    tidy: bool = True,
+    reservations: Reservations | None = None,
+    pass_on: Callable[[UsageEvent], None] = lambda _: None,
+    **sections: Any,
 ) -> AsyncIterator[Gateway]:
     """A worker in front of these upstreams. At its end it fails the test if something is left over.
 
-    tidy: False for tests that leave something on purpose, or have drained the worker.
+    tidy: False for tests that leave something on purpose, or have drained the worker. For the others see Gateway.
     """
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    made = Gateway(configured(upstreams, **sections), clock or SystemClock())
+    settings = configured(upstreams, **sections)
+    made = Gateway(settings, clock or SystemClock(), reservations=reservations, pass_on=pass_on)
     try:
         await made.start()
         try:

@@ -40,10 +40,12 @@ _ANY_TOOL = tuple(HostedTool(unit) for unit in TOOL_UNITS.values())
 class Request(Protocol):
     """A request's body: see `body.outgoing`."""
 
-    model: str | None
-    whole: bytes | bytearray | None
-    head: HeadFacts
-
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def whole(self) -> bytes | bytearray | None: ...
+    @property
+    def head(self) -> HeadFacts: ...
     @property
     def length(self) -> int | None: ...
     @property

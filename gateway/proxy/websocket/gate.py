@@ -10,7 +10,7 @@ from gateway.proxy.websocket.observer import Observer
 
 
 class Ruling(Protocol):
-    """What becomes of a message. passes: it goes on. error: the client is told. about: ids of the client's that the error
+    """What becomes of a message. passes: it goes on. error: the client is told. about: what of the client's the error
     repeats. up: a message of the gateway's own, sent to the upstream; empty for none. ends: the socket ends with the
     error.
     """
