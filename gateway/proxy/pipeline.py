@@ -99,9 +99,9 @@ class Pipeline(msgspec.Struct, frozen=True):
             return None
 
         def models(model: str) -> list[str]:
-            attempts = self.router.route(model)
+            attempts = served_by(self.router.route(model), seen.upstream, model)
             self.permitted.priced(operation, model, attempts)
-            return [at.upstream_model or model for at in served_by(attempts, seen.upstream, model)]
+            return [attempt.upstream_model or model for attempt in attempts]
 
         caller = Caller(self.identify, visit.request, key, seen)
         return self.gates.gate(meter, operation, caller, models, request_id=seen.request_id, named=seen.model)

@@ -49,6 +49,10 @@ class Limited:
         field = project_field(PRINCIPAL.project_id)
         await self._limits.publish(ORG, self._version, {field: msgspec.json.encode(document)})
 
+    async def key_version(self, version: int) -> None:
+        """The key's record has this version now."""
+        await self._limits.publish_key_version(ORG, PRINCIPAL.key_id, version)
+
     async def spent(self) -> Spent:
         return (await self._spend.read(ORG, [project_field(PRINCIPAL.project_id)])).by_subject["p:proj_1"]
 

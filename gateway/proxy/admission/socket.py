@@ -22,6 +22,7 @@ from gateway.proxy.admission.socket_asked import (
     of_conversation,
     of_message,
     of_sound,
+    said_of_response,
 )  # fmt: skip
 from gateway.proxy.admission.socket_holds import Caller, Holds, Wish
 from gateway.usage.sockets.messages import Message, read, short
@@ -119,6 +120,7 @@ class SocketGate:
         self._operation = operation
         self._transcription = transcription
         self._named = named
+        self._first = ""  # what the server called the model at first
         self._models = models
         self._read_head = read_head
         self._clock = clock
@@ -145,7 +147,8 @@ class SocketGate:
         try:
             check_plain(kind, data)
             if kind in CONFIGURES:
-                return self._configure(message)
+                for model in models_of(message, self._read_head):
+                    self._models(model)
         except GatewayError as error:
             return self._told(error, message)
         if kind == "response.create" and self._talks:
@@ -162,6 +165,7 @@ class SocketGate:
 
     def down(self, data: bytes) -> None:
         self._meter.down(data)
+        self._first = self._first or self._meter.session.model
 
     def follows(self) -> Awaitable[Ruling] | None:
         """See `websocket.gate.Gate`: a response that nobody asked for, or sound that was not reserved for."""
@@ -177,8 +181,10 @@ class SocketGate:
 
     def end(self, ended: str) -> None:
         """The socket has ended: what is under way is settled, and the rest is given back."""
-        self._meter.end(ended)
-        self._holds.close()
+        try:
+            self._meter.end(ended)
+        finally:
+            self._holds.close()
 
     # What the meter finds
 
@@ -209,18 +215,23 @@ class SocketGate:
         try:
             if len(self._holds) - len(self._pieces) >= MOST:
                 raise GatewayError(OVERLOADED)
-            if self._responses:
-                request = of_message(data, self._read_head)
-            else:
-                request = of_conversation(
-                    self._meter.session.asked(message), self._model, bytes(message.response), self._read_head
-                )
-            models = self._models(request.model) if request.model is not None else ()
-            self._coming = await self._holds.take(self._meter.number(), Wish(self._operation, request, models))
+            wish = self._of_message(data) if self._responses else self._of_conversation(message)
+            self._coming = await self._holds.take(self._meter.number(), wish)
         except GatewayError as error:
             return self._refusal(error, message)
         self._refusing = None
         return _PASS
+
+    def _of_message(self, data: bytes) -> Wish:
+        request = of_message(data, self._read_head)
+        models = self._models(request.model) if request.model is not None else ()
+        return Wish(self._operation, request, models)
+
+    def _of_conversation(self, message: Message) -> Wish:
+        """The model is the session's, whatever the request names; if that is dearer, it counts."""
+        named, head = said_of_response(message, self._read_head)
+        models = [*self._called(self._model), *(self._models(named) if named else ())]
+        return Wish(self._operation, of_conversation(self._meter.session.asked(message), self._model, head), models)
 
     async def _begun(self, turn: Turn) -> Ruling:
         """A response has begun that nobody asked for. Without room for it, it is cancelled, and the sound that leads to
@@ -243,30 +254,22 @@ class SocketGate:
 
     async def _uncaused(self, turn: Turn) -> Ticket:
         model = turn.answer.model or self._model
-        request = of_conversation(turn.asked, model, b"", self._read_head)
+        request = of_conversation(turn.asked, model)
         ticket = await self._holds.take(self._meter.number(), Wish(self._operation, request, self._called(model)))
         self._holds.sent(ticket)
         return ticket
 
     @property
     def _model(self) -> str:
-        """As the client calls it; as the server does if it has no name of the client's."""
-        return self._named or self._meter.session.model
+        """As the client calls it in the URL; as the server does if that names none, or if it is another by now."""
+        said = self._meter.session.model
+        return self._named if self._named and said in {"", self._first} else said
 
     def _called(self, model: str) -> Sequence[str]:
         """A model as its upstream calls it, be it the server that chose it."""
         if not model:
             return ()
         return self._models(model) if model == self._named else (model,)
-
-    def _configure(self, message: Message) -> Awaitable[Ruling] | None:
-        """Raises GatewayError for models that may not be used."""
-        for number, model in enumerate(models_of(message, self._read_head)):
-            if model:
-                self._models(model)
-                if not number:
-                    self._named = model
-        return None
 
     # Sound
 
@@ -283,8 +286,7 @@ class SocketGate:
 
     async def _probe(self) -> Ruling:
         """Whether there is room again for a response to what is heard: takes it, and gives it back at once."""
-        session = self._meter.session
-        request = of_conversation(session.asked(Message()), self._model, b"", self._read_head)
+        request = of_conversation(self._meter.session.asked(Message()), self._model)
         try:
             wish = Wish(self._operation, request, self._called(self._model))
             self._holds.give_back(await self._holds.take(self._meter.number(), wish))

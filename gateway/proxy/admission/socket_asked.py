@@ -49,14 +49,22 @@ def of_message(data: bytes, read_head: ReadHead) -> SocketRequest:
     return SocketRequest(model, data, head)
 
 
-def of_conversation(asked: Asked, model: str, response: bytes, read_head: ReadHead) -> SocketRequest:
-    """A response of a conversation. asked: what it reads. response: what was said of it, empty for nothing. Raises as
-    `read_head`."""
-    named, head = read_head(response) if response[:1] == b"{" else (None, _NOTHING_SAID)
-    if head.max_output_tokens is None and asked.most is not None and b"max_" not in response:
+def of_conversation(asked: Asked, model: str, head: HeadFacts | None = None) -> SocketRequest:
+    """A response of a conversation. asked: what it reads. head: what was said of the response itself."""
+    if head is None:
         head = HeadFacts(max_output_tokens=asked.most)
     heard = -(-asked.duration_ms // _HEARD_MS)
-    return SocketRequest(named or model or None, None, head, asked.text_bytes + heard * _BYTES_A_TOKEN)
+    return SocketRequest(model or None, None, head, asked.text_bytes + heard * _BYTES_A_TOKEN)
+
+
+def said_of_response(message: Message, read_head: ReadHead) -> tuple[str, HeadFacts | None]:
+    """The model that a realtime `response.create` names, and what bounds its answer: None if it leaves that to the
+    session. Raises as `read_head`."""
+    raw = bytes(message.response)
+    if raw[:1] != b"{":
+        return "", None
+    model, head = read_head(raw)
+    return model or "", head if b"max_" in raw else None
 
 
 def of_sound(model: str) -> SocketRequest:
@@ -71,7 +79,8 @@ def models_of(message: Message, read_head: ReadHead) -> Iterator[str]:
     if raw[:1] != b"{":
         return
     answers, _ = read_head(raw)
-    yield answers or ""
+    if answers:
+        yield answers
     session = plain(message.session)
     for place in (at(session, "audio", "input", "transcription"), at(session, "input_audio_transcription")):
         hears = short(at(place, "model"))
