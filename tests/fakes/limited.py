@@ -84,9 +84,11 @@ class Limited:
 
 
 @asynccontextmanager
-async def limited(upstreams: Any, server: Server, folder: Path, **sections: Any) -> AsyncIterator[Limited]:
-    """A worker in front of these upstreams whose counters are open. folder: for its spool."""
-    redis = server.settings(deadline_ms=PATIENT)
+async def limited(
+    upstreams: Any, server: Server, folder: Path, *, deadline_ms: int = PATIENT, **sections: Any
+) -> AsyncIterator[Limited]:
+    """A worker in front of these upstreams whose counters are open. folder: for its spool. deadline_ms: of Redis."""
+    redis = server.settings(deadline_ms=deadline_ms)
     clock, log, client, scripts = SystemClock(), structlog.get_logger(), connect(redis), AccountScripts.load()
     hot = HotRedis(client, redis, clock=clock, log=log, scripts=scripts.all)
     await hot.start()

@@ -61,7 +61,7 @@ async def test_responses(lim: Limited, sim: Simulation, client: AsyncOpenAI) -> 
         await lim.limit(RateLimit("requests_per_day", 0))
         await connection.response.create(model="gpt-5-mini", input="Hello")
         refusal: Any = await until(connection, "error")
-        assert (refusal.status, refusal.error["code"]) == (429, "rate_limit_exceeded")
+        assert (refusal.status, refusal.error.code) == (429, "rate_limit_exceeded")
     await exact(lim, sim, 8)
 
 

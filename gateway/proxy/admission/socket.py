@@ -22,6 +22,7 @@ from gateway.proxy.admission.socket_asked import (
     of_conversation,
     of_message,
     of_sound,
+    of_upstream,
     said_of_response,
 )  # fmt: skip
 from gateway.proxy.admission.socket_holds import Caller, Holds, Wish
@@ -75,7 +76,8 @@ class SocketGates:
 
     def __init__(self, admission: Admits, operations: Iterable[Operation], read_head: ReadHead, clock: Clock) -> None:
         self._admission = admission
-        self._transcription = next(one for one in operations if one.id == "createTranscription")
+        known = {one.id: one for one in operations}
+        self._transcription, self._response = known["createTranscription"], known["createResponse"]
         self._read_head = read_head
         self._clock = clock
 
@@ -92,7 +94,7 @@ class SocketGates:
         """named, models: see SocketGate."""
         holds = Holds(self._admission, caller, request_id, self._clock)
         gate = SocketGate(
-            meter, holds, operation, self._transcription, named, models, self._read_head, self._clock
+            meter, holds, operation, self._transcription, self._response, named, models, self._read_head, self._clock
         )  # fmt: skip
         meter.desk = gate
         return gate
@@ -107,14 +109,15 @@ class SocketGate:
         holds: Holds,
         operation: Operation,
         transcription: Operation,
+        response: Operation,
         named: str,
         models: Callable[[str], Sequence[str]],
         read_head: ReadHead,
         clock: Clock,
     ) -> None:
-        """operation: of the socket; transcription: as which sound is reserved that is only written down. named: the
-        model in its URL, empty for none. models: a model as the socket's upstream calls it; raises GatewayError if it
-        may not be used here."""
+        """operation: of the socket; transcription: as which sound is reserved that is only written down; response: what
+        the upstream hands to other models. named: the model in its URL, empty for none. models: a model as the socket's
+        upstream calls it; raises GatewayError if it may not be used here."""
         self._meter = meter
         self._holds = holds
         self._operation = operation
@@ -131,6 +134,7 @@ class SocketGate:
         self._covered_ms = 0
         self._refusing: GatewayError | None = None  # why sound is not taken
         self._again_at = 0.0
+        self._response = response
         self._left: int | None = None  # pieces that outlive the event that is being settled
         self._errors = 0
 
@@ -202,6 +206,8 @@ class SocketGate:
         self._holds.settled(ticket, event)
         if self._left is not None:
             self._let_go(self._left)
+            if not self._left:
+                self._covered_ms = 0  # the next session, if there is one, begins anew
             self._left = None
 
     def _let_go(self, left: int) -> None:
@@ -235,7 +241,8 @@ class SocketGate:
 
     async def _begun(self, turn: Turn) -> Ruling:
         """A response has begun that nobody asked for. Without room for it, it is cancelled, and the sound that leads to
-        such is refused for now; where there is no cancelling, the socket ends."""
+        such is refused for now. What a live session has handed to another model runs on; a socket of the Responses API
+        ends, for there is no cancelling on it."""
         try:
             turn.ticket = await self._uncaused(turn)
         except GatewayError as error:
@@ -243,6 +250,8 @@ class SocketGate:
             if self._responses or ruling.ends:
                 return msgspec.structs.replace(ruling, ends=True)
             self._refuse_sound(error)
+            if not self._talks:
+                return ruling
             cancel = {
                 "type": "response.cancel",
                 "event_id": f"event_gateway_{self._errors}",  # else its failure might be taken for another's
@@ -254,8 +263,10 @@ class SocketGate:
 
     async def _uncaused(self, turn: Turn) -> Ticket:
         model = turn.answer.model or self._model
-        request = of_conversation(turn.asked, model)
-        ticket = await self._holds.take(self._meter.number(), Wish(self._operation, request, self._called(model)))
+        wish = Wish(self._response, of_upstream(model), self._called(model))
+        if self._talks and not self._responses:
+            wish = Wish(self._operation, of_conversation(turn.asked, model), self._called(model))
+        ticket = await self._holds.take(self._meter.number(), wish)
         self._holds.sent(ticket)
         return ticket
 

@@ -67,6 +67,11 @@ def said_of_response(message: Message, read_head: ReadHead) -> tuple[str, HeadFa
     return model or "", head if b"max_" in raw else None
 
 
+def of_upstream(model: str) -> SocketRequest:
+    """A response of which the upstream alone knows what it reads."""
+    return SocketRequest(model or None, None, HeadFacts(stored=True))
+
+
 def of_sound(model: str) -> SocketRequest:
     """The next piece of a session that is billed by its length."""
     return SocketRequest(model or None, None, _NOTHING_SAID, SESSION_MS * USUAL_BYTES_A_S // _MS)

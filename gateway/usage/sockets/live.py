@@ -41,7 +41,7 @@ class LiveSession:
         return self._session.answer.model or self._session.model
 
     def uncaused(self) -> Turn | None:
-        return None  # what a session delegates is not known before it is done
+        return self._delegated.uncaused()
 
     def asked(self, message: Message) -> Asked:  # noqa: ARG002 - nobody asks for what is billed by length
         return NOTHING
