@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,35 @@ async def test_a_session_that_only_writes_down_what_it_hears(room: Room) -> None
     assert [event.category for event in room.lim.gw.events] == ["audio_transcriptions"] * 2
     ids = await room.leave()
     assert len(ids) == len(set(ids)) == 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_nothing_stays_reserved(room: Room, seed: int) -> None:
+    """Requests, responses and refusals in any order: what is spent is what the events say, and nothing lives on."""
+    choose = random.Random(seed)
+    limits = (SpendLimit("day", 10**12), RateLimit("concurrent_requests", 3), RateLimit("requests_per_minute", 60, 20))
+    await room.lim.limit(*limits)
+    await room.realtime()
+    begun: list[str] = []
+    for number in range(80):
+        match choose.randrange(7):
+            case 0 | 1:
+                room.says("response.create", event_id=f"mine_{number}")
+            case 2:
+                room.says("input_audio_buffer.append", audio=sound(choose.randrange(1, 9000)))
+            case 3 | 4:
+                begun.append(f"resp_{number}")
+                await room.talk.begins(begun[-1])
+            case 5 if begun:
+                await room.talk.ends(
+                    begun.pop(choose.randrange(len(begun))), status=choose.choice(["completed", "failed"])
+                )
+            case _:
+                error = {"code": "invalid_value", "event_id": f"mine_{choose.randrange(number + 1)}"}
+                await room.talk.says("error", error=error)
+        if choose.random() < 0.3:
+            await asyncio.sleep(0.01)
+    if seed % 2:
+        await room.lim.limit(RateLimit("requests_per_day", 0))
+    ids = await room.leave()
+    assert len(set(ids)) == len(ids) > 5
