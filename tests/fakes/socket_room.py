@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from tests.fakes.frames import BINARY, TEXT, frame, opened, read_frame
-from tests.fakes.limited import Limited
+from tests.fakes.limited_sockets import Limited
 from tests.fakes.upstream import Exchange, Upstream
 from tests.fakes.wire import soon
 from tests.fakes.worker import Client

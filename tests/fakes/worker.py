@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import prometheus_client
@@ -18,6 +18,7 @@ from gateway.credentials import digest
 from gateway.proxy.app import Worker
 from gateway.proxy.auth.keys import KeysAwayError
 from gateway.proxy.metering.counters import usage_metrics
+from gateway.proxy.metering.outbox import Sink
 from gateway.settings.model import Settings
 from gateway.settings.transfer import convert
 from gateway.telemetry.logging import LineWriter, make_logger
@@ -196,19 +197,21 @@ class CapturedLines(LineWriter):
         return
 
 
+class Counters(Protocol):
+    """Where a worker's limits are counted and its usage goes to: see `tests.fakes.limited`."""
+
+    @property
+    def reservations(self) -> Reservations: ...
+    @property
+    def outbox(self) -> Sink: ...
+
+
 class Gateway:
     """A running worker and what can be seen of it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        *,
-        reservations: Reservations | None = None,
-        pass_on: Callable[[UsageEvent], None] = lambda _: None,
-    ) -> None:
-        """reservations: None for a worker without limits. pass_on: is given the events besides."""
+    def __init__(self, settings: Settings, clock: Clock, counters: Counters | None = None) -> None:
         self.keys = Keys()
+        self._counters = counters
         self.metrics = Metrics(more=usage_metrics(settings))
         self.events: list[UsageEvent] = []  # of usage
         self.logged: list[bytes] = []
@@ -224,15 +227,15 @@ class Gateway:
             clock=clock,
             lines=self.captured,
             outbox=self,
-            reservations=reservations,
+            reservations=counters.reservations if counters is not None else None,
         )
-        self._pass_on = pass_on
         self.worker.keys.connected()
 
     def add(self, event: UsageEvent) -> None:
         """Takes usage, as the worker's outbox."""
         self.events.append(event)
-        self._pass_on(event)
+        if self._counters is not None:
+            self._counters.outbox.add(event)
 
     async def start(self) -> None:
         listening = socket.socket()
@@ -329,18 +332,16 @@ async def gateway(
     *,
     clock: Clock | None = None,
     tidy: bool = True,
-    reservations: Reservations | None = None,
-    pass_on: Callable[[UsageEvent], None] = lambda _: None,
+    counters: Counters | None = None,
     **sections: Any,
 ) -> AsyncIterator[Gateway]:
     """A worker in front of these upstreams. At its end it fails the test if something is left over.
 
-    tidy: False for tests that leave something on purpose, or have drained the worker. For the others see Gateway.
+    tidy: False for tests that leave something on purpose, or have drained the worker.
     """
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    settings = configured(upstreams, **sections)
-    made = Gateway(settings, clock or SystemClock(), reservations=reservations, pass_on=pass_on)
+    made = Gateway(configured(upstreams, **sections), clock or SystemClock(), counters)
     try:
         await made.start()
         try:

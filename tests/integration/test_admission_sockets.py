@@ -11,7 +11,7 @@ from gateway.credentials import digest
 from gateway.errors import INCORRECT_API_KEY
 from gateway.limits import RateLimit, SpendLimit
 from tests.fakes.frames import CLOSE, TEXT, frame, read_frame, switching
-from tests.fakes.limited import limited
+from tests.fakes.limited_sockets import limited
 from tests.fakes.redis_servers import Server, StartServer
 from tests.fakes.socket_room import RESPONSES, Room, Talk
 from tests.fakes.upstream import answer, saying, upstream

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from gateway.limits import RateLimit, SpendLimit
-from tests.fakes.limited import Limited, limited
+from tests.fakes.limited_sockets import Limited, limited
 from tests.fakes.redis_servers import Server
 from tests.fakes.worker import KEY
 from tests.integration.test_metering_sockets import SECOND, agree, settled, sound, until

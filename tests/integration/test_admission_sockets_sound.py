@@ -11,7 +11,7 @@ import pytest
 
 from gateway.limits import RateLimit, SpendLimit
 from tests.fakes.frames import switching
-from tests.fakes.limited import limited
+from tests.fakes.limited_sockets import limited
 from tests.fakes.redis_servers import Server, eventually
 from tests.fakes.socket_room import TOKENS, Room, Talk
 from tests.fakes.upstream import upstream

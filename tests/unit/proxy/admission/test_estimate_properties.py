@@ -21,9 +21,7 @@ TIERS = ["", "auto", "default", "flex", "priority"]
 IMAGE_TOOL = "gpt-image-2.6-sunburst"
 ESTIMATING = Estimating()  # what it learns must not make a difference
 
-texts = st.text(max_size=60) | st.sampled_from(
-    ["", "many words " * 50, "\u00e9\u20ac\U0001f600" * 20, '"image_url":\\']
-)
+texts = st.text(max_size=60) | st.sampled_from(["", "many words " * 50, "\u00e9\u20ac\U0001f600" * 20, '"image_url":\\'])
 shares = st.floats(0, 1)
 
 

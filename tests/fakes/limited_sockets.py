@@ -1,4 +1,4 @@
-"""A worker in this process whose limits and usage are in a real Redis."""
+"""A worker in this process whose limits and usage are in a real Redis, for tests of sockets."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +27,12 @@ from tests.fakes.worker import PRINCIPAL, Gateway, gateway
 
 ORG = PRINCIPAL.organization_id
 _MIB = 1024 * 1024
+
+
+class _Counters:
+    def __init__(self, reservations: Reservations, outbox: Outbox) -> None:
+        self.reservations = reservations
+        self.outbox = outbox
 
 
 class Limited:
@@ -97,8 +103,8 @@ async def limited(
     outbox.start()
     try:
         await Spend(hot, KEYS).open_epoch(ORG, "epoch-1")
-        reservations = Reservations(hot, KEYS, scripts)
-        async with gateway(upstreams, reservations=reservations, pass_on=outbox.add, **sections) as gw:
+        counters = _Counters(Reservations(hot, KEYS, scripts), outbox)
+        async with gateway(upstreams, counters=counters, **sections) as gw:
             made = Limited(gw, server, hot, outbox)
             await made.limit()
             yield made
