@@ -20,7 +20,7 @@ These keys are written and read by the scripts of `accounts/`, which make their 
 | `versions`         | hash       | `epoch`, `limits` and `key:<key id>`: versions      | for ever      |
 | `limits`           | hash       | `o`, `p:…`, `u:…`, `k:…`: LimitDocument as JSON     | for ever      |
 | `limits:log`       | sorted set | the same fields by the version that wrote them last | for ever      |
-| `b:<kind>:<for>`   | string     | a bucket: when it is full again, µs since 1970      | 10 s longer   |
+| `b:<kind>:<for>`   | string     | a bucket: when it is full again, µs/16 since 2026   | 10 s longer   |
 | `c:<for>`          | string     | how many calls run                                  | while some do |
 | `spend:d:<day>`    | hash       | nano-dollars by subject, of a day since 1970        | 40 days       |
 | `spend:m:<yyyymm>` | hash       | the same of a month                                 | 400 days      |

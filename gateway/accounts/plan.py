@@ -11,6 +11,7 @@ from gateway.limits import CONCURRENT, RATES, Applied, RateKind, RateLimit, Scop
 UNITS: tuple[Unit, ...] = ("requests", "tokens", "images", "audio_bytes", "batch_tokens")  # as the scripts number them
 _WINDOWS: tuple[Window, ...] = ("day", "week", "month", "total")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:@/+*-]{1,64}")
+_MOST_ROUNDED = 10_000
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -59,10 +60,15 @@ def _counted_for(entry: Applied) -> str:
 
 
 def _bucket(limit: int, burst: int | None, kind: RateKind) -> tuple[float, float]:
-    """In µs: what one unit refills in, and the capacity. A limit of 0 has no capacity."""
+    """In µs: what one unit refills in, and the capacity; that of a limit of 0 is 0.
+
+    A bucket's time is rounded at each reserve, by 1/32 µs at most. Where many of them fill it, the
+    capacity has so much more that the last one fits; never more than 320 µs.
+    """
     per_us = kind.period_us / (max(limit, 1) * kind.factor)
     capacity = limit if burst is None else min(limit, burst)
-    return per_us, kind.period_us * capacity / max(limit, 1)
+    tolerance_us = 1 + min(capacity, _MOST_ROUNDED) / 32 if capacity else 0
+    return per_us, kind.period_us * capacity / max(limit, 1) + tolerance_us
 
 
 def make_plan(

@@ -15,10 +15,13 @@ class Scripts(Protocol):
     def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]: ...
 
 
-def load(name: str, *before: str) -> Script:
-    """The script `lua/{name}.lua`, behind the parts that it builds on."""
+COUNTING = ("windows", "records", "endings")  # what scripts build on that end reservations
+
+
+def load(name: str, *before: str, after: Sequence[str] = ()) -> Script:
+    """The script `lua/{name}.lua`, behind the parts that it builds on and before those that end it."""
     folder = resources.files(__package__).joinpath("lua")
-    parts = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*before, name))
+    parts = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in (*before, name, *after))
     return Script.of(name, "\n".join(parts))
 
 
@@ -33,13 +36,12 @@ class AccountScripts(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls) -> Self:
-        both = ("windows", "endings")
         return cls(
-            reserve=load("reserve", *both),
-            settle=load("settle", *both),
-            cancel=load("cancel", *both),
+            reserve=load("reserve", "windows", "records", after=("endings", "reserve_again")),
+            settle=load("settle", *COUNTING),
+            cancel=load("cancel", *COUNTING),
             extend=load("extend", "windows"),
-            sweep=load("sweep", *both),
+            sweep=load("sweep", *COUNTING),
         )
 
     @property

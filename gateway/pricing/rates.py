@@ -9,7 +9,7 @@ from gateway.pricing.units import UNITS, UnitName
 from gateway.values import UsageLine
 
 MILLION = 1_000_000
-_FOREVER = float("inf")
+_FOREVER = 1e18  # seconds
 _MOST_KEPT = 4096  # names come from clients
 # A token of input costs as one of these, and one of output likewise; of sound only if the model has a rate for it.
 _READ: tuple[UnitName, ...] = ("input_tokens", "cached_tokens", "cache_write_tokens", "cache_write_12h_tokens")

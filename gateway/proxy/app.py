@@ -42,6 +42,7 @@ from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.upstream.forward import Forwarder
 from gateway.proxy.upstream.router import Attempt, Destination, Router, control_attempts, destination
 from gateway.proxy.websocket.serve import WebSockets
+from gateway.redisdb.breaker import State
 from gateway.redisdb.client import connect
 from gateway.redisdb.hot import HotRedis
 from gateway.settings.model import Settings
@@ -57,12 +58,13 @@ _SWEEP_S = 0.25
 _BACKLOG = 4096
 _SUBSCRIBE_S = 2.0  # a worker serves also while Redis is away, but waits so long for it at its start
 _LOOK_S = 0.1  # between two looks at what may be away
+_BREAKER_STATES: tuple[State, ...] = ("closed", "open", "half_open")
 _ORPHAN_S = 0.5  # what is in flight gets no longer than this when the supervisor has died
 
 
 class Worker:
-    """One worker's rooms, without Redis: `fetch` asks for a key, `outbox` takes usage. Serves on sockets that the
-    supervisor opened."""
+    """One worker's rooms, without Redis: `fetch` asks for a key, `outbox` takes usage; `reservations` has a deadline,
+    `patient` waits. Serves on sockets that the supervisor opened."""
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Worker:
         lines: LineWriter | None = None,
         outbox: Sink | None = None,
         reservations: Reservations | None = None,
+        patient: Reservations | None = None,
     ) -> None:
         self._settings = settings
         self._deliver: Callable[[UsageEvent], None] = outbox.add if outbox is not None else _nowhere
@@ -102,7 +105,7 @@ class Worker:
         self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
         self.limits: Limits | None = None
         if reservations is not None:
-            self.limits = Limits(settings, reservations, self._book, metrics=metrics, log=log, clock=clock)
+            self.limits = Limits(settings, reservations, patient, self._book, metrics=metrics, log=log, clock=clock)
         ids = RequestIds()
         self._recorder = recorder
         self._door = Doorway(
@@ -267,8 +270,10 @@ async def run(child: Child, clock: Clock) -> None:
         slot=start.slot,
         outbox=outbox,
         reservations=Reservations(hot, keyspace, scripts),
+        patient=Reservations(client, keyspace, scripts),
     )
     tasks = Tasks()
+    refusals = Refusals(client, keyspace)
     subscribed = asyncio.Event()
     revocation = Revocation(model, worker.keys, worker.exchanges, tasks, log)
     tasks.spawn(revocation.listen(subscribed.set), "listen for changes of keys")
@@ -282,10 +287,12 @@ async def run(child: Child, clock: Clock) -> None:
     _spare_the_collector()
     tasks.spawn(_report(child, hot, worker, metrics), "report health")
     if worker.limits is not None:
-        tasks.spawn(worker.limits.record(Refusals(client, keyspace)), "record refusals")
+        tasks.spawn(worker.limits.record(refusals), "record refusals")
     await serve_until_told(child, worker.drain, _ORPHAN_S)
     await tasks.cancel()
     await worker.close()
+    if worker.limits is not None:
+        await worker.limits.record_rest(refusals)
     await outbox.close()
     metrics.flush()
     await hot.aclose()
@@ -312,5 +319,8 @@ async def _report(child: Child, hot: HotRedis, worker: Worker, metrics: Metrics)
         elif not worker.keys.subscribed:
             away["redis"] = "a worker does not hear of changed keys"
         metrics.set("gateway_redis_up", 0 if away else 1)
+        states = list(hot.states.values())
+        for state in _BREAKER_STATES:
+            metrics.set("gateway_redis_breaker", states.count(state), (state,))
         await child.health(away)
         await asyncio.sleep(_LOOK_S)

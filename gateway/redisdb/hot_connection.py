@@ -143,6 +143,9 @@ class HotConnection:
                 self._loop.call_soon(self._flush)
             if self._timer is None:
                 self._arm(due)
+            elif due < self._timer_due:  # it waits for the end of the connection, which is far
+                self._timer.cancel()
+                self._arm(due)
         return future
 
     def _unknown_script(self, entry: Entry) -> None:

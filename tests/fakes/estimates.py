@@ -29,7 +29,7 @@ def json_request(body: bytes | dict[str, Any]) -> Whole:
 
 def form_request(length: int | None, model: str | None) -> Streamed:
     """A form of which nothing has gone by but its model."""
-    made = Streamed("/v1/x", cast(Payload, None), length=length, limit=1 << 30, waiting=lambda: None)
+    made = Streamed("/v1/x", cast("Payload", None), length=length, limit=1 << 30, waiting=lambda: None)
     made.model = model
     return made
 

@@ -154,6 +154,19 @@ async def test_a_server_that_hangs_costs_a_caller_its_deadline(redis_server: Ser
         assert int(redis_server.info("stats")["total_connections_received"]) > 1
 
 
+async def test_each_call_to_a_server_that_hangs_has_its_own_deadline(redis_server: Server) -> None:
+    """Also one that is sent when all before it have failed, and is the only one that waits."""
+    async with hot_of(redis_server.settings(deadline_ms=50)) as hot:
+        await eventually(lambda: works(hot))
+        redis_server.pause()
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(HotTimeout):
+                await hot.call("k", "PING")
+            assert time.monotonic() - began < 0.5
+        redis_server.resume()
+
+
 async def test_a_server_that_hangs_for_long_costs_the_connection(redis_server: Server) -> None:
     async with hot_of(redis_server.settings(deadline_ms=20, breaker_failures=1000)) as hot:
         await eventually(lambda: works(hot))

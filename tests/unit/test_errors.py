@@ -1,6 +1,7 @@
 """The table of errors: each row as OpenAI's clients understand it, and no client's text that breaks the form."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from gateway import errors
 from gateway.errors import ErrorKind, Fault, GatewayError, without_keys
 
 ROWS = [row for row in vars(errors).values() if isinstance(row, ErrorKind)]
-WORDS = dict.fromkeys((
+WORDS: dict[str, Any] = dict.fromkeys((
     "key", "method", "path", "model", "reason", "limit", "encoding", "where", "words", "used", "requested", "wait", "window",
 ), "x")  # fmt: skip
 

@@ -1,28 +1,9 @@
 -- Part of every script in which a reservation can end: what it gives back, gathered, and written at the end at once.
--- Behind windows.lua.
---
--- `r:<id>` is one of
---   a reservation: MessagePack of an array of numbers (below), of the plan as it was given, and of the provisional event
---   'x'            a tombstone: it was cancelled
---   'n' ..         a note: it was swept; MessagePack of its instant, what was charged, and the subjects of that
--- The numbers: [AT] its instant, [UNITS + u] what it took of unit u, [NANO] nano-dollars, [FULL + n] when the n-th
--- bucket of the plan would have been full again right after it; 0 where there is nothing to be given back.
--- The plan: see reserve.lua.
-local AT, UNITS, NANO, FULL = 1, 1, 7, 7
-local PLAN_SUBJECTS, PLAN_BUCKETS, PLAN_SPENDS, PLAN_RUNNING = 4, 6, 7, 8
-local BUCKET, SPEND, RUNNING = 6, 5, 4 -- how many numbers and names each takes in the plan
-local SLACK_MS = 10000 -- a bucket's key outlives its use by so much, for the clocks of servers differ
-local NOTE_S, TOMBSTONE_S = 86400, 120
-local LEASES, STREAM, RECORD = base .. 'leases', base .. 'usage', base .. 'r:'
-
-local full_at, moved = {}, {} -- of buckets: when they are full again, and which of these changed
+-- Behind windows.lua and records.lua.
+local full_at, moved = {}, {} -- of buckets: at which tick they are full again, and which of these changed
 local charges = {} -- by hash, by subject: what is to be added
 local freed = {} -- by running count
 local gone, unleased = {}, {} -- keys, ids
-
-local function is_living(raw)
-  return raw and raw ~= 'x' and raw:byte() ~= 110
-end
 
 -- Adds nano-dollars to the windows of an instant, for all subjects.
 local function charge(at, subjects, nano)
@@ -50,7 +31,7 @@ local function read_buckets(buckets, took, used)
   if #names > 0 then
     local values = redis.call('MGET', unpack(names))
     for i = 1, #names do
-      full_at[missing[i]] = tonumber(values[i]) or 0
+      full_at[missing[i]] = (values[i] or 0) / PARTS
     end
   end
 end
@@ -63,13 +44,13 @@ local function true_up(took, buckets, used)
     local name, unit, per = buckets[i], buckets[i + 1], buckets[i + 2]
     local should, did = used[unit], took[UNITS + unit]
     if should and should ~= did then
-      local full = max(full_at[name], now)
+      local full = max(full_at[name], tick)
       local more = (should - did) * per
       if more < 0 then
-        local rest = took[FULL + (i - 1) / BUCKET + 1] - now
+        local rest = took[FULL + (i - 1) / BUCKET + 1] - tick
         full = full - max(0, min(-more, rest))
       elseif buckets[i + 4] == 1 then -- a shadow counts to the brim
-        full = max(full, min(full + more, now + buckets[i + 3]))
+        full = max(full, min(full + more, tick + buckets[i + 3]))
       else
         full = full + more
       end
@@ -139,9 +120,9 @@ end
 -- Writes all that was gathered. It may be called again after more was.
 local function write_endings()
   for name in pairs(moved) do
-    local rest = full_at[name] - now
+    local rest = full_at[name] - tick
     if rest > 0 then
-      redis.call('SET', base .. name, full_at[name], 'PX', ceil(rest / 1000) + SLACK_MS)
+      redis.call('PSETEX', base .. name, ceil(rest / 1000) + SLACK_MS, floor(full_at[name] * PARTS + 0.5))
     else
       redis.call('DEL', base .. name)
     end

@@ -5,7 +5,8 @@
 -- ARGV[2]   name of the worker
 -- ARGV[3]   the lease in µs
 -- ARGV[4..] ids of its reservations: a thousand at most
--- Returns how many workers there are, this one too (those whose own lease is not over), then the ids that are not there.
+-- Returns how many workers there are, this one too (those whose own lease is not over), then the ids that are not
+-- there.
 --
 -- Calls of the server: TIME, ZADD, ZREMRANGEBYSCORE, ZCARD; with ids ZMSCORE and ZADD.
 local till = now + ARGV[3]

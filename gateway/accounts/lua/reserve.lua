@@ -1,12 +1,14 @@
--- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and endings.lua.
+-- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and
+-- records.lua; what follows, endings.lua and reserve_again.lua, runs only if it would be refused.
 --
 -- KEYS[1]      the organization's base key
 -- ARGV[1]      now in µs, or 0
 -- ARGV[2]      the plan, as MessagePack (plan.py makes it): an array of
 --              1 version of the limit documents, 2 version of the key's record (0: not to be checked), 3 the key's id,
---              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse (0, 1),
---              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one refills
---                in, capacity in µs, shadow (0, 1), number of the limit; the next bucket, ..
+--              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse
+--                (0, 1),
+--              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one
+--                refills in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
 --              7 spend limits: window (1 day, 2 week, 3 month, 4 total), number of the subject, nano-dollars, shadow,
 --                number of the limit; ..
 --              8 limits of what runs at a time: name, limit, shadow, number of the limit; ..
@@ -20,20 +22,20 @@
 --   {2, at_us, levels.., number of the limit that refused, used, wait in µs or -1: never}
 --   {3, at_us, version of the documents, whether the key changed, field, document or nil, ..}   the plan is out of date
 --   {4, at_us}  the counters are not open  {5, at_us}  it was cancelled, or swept
--- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is full.
+-- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is
+-- full.
 --
 -- Calls of the server, at most: TIME, GET, HMGET versions, MGET of buckets and running counts, HMGET of three windows
--- (and of up to six days for a limit per week), SET a bucket, INCR a count, HSET of three windows, SET, ZADD. A refusal
--- writes nothing, but looks for what has expired: ZRANGEBYSCORE.
+-- (and of up to six days for a limit per week), PSETEX a bucket, INCR a count, HSET of three windows, SET, ZADD. A
+-- refusal writes nothing, but looks for what has expired: ZRANGEBYSCORE.
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
-local SWEEP = 20
-local TOLERANCE_US = 1 -- what many additions of fractions may be off by
 local NEVER = -1
 
 local id, nano = ARGV[3], tonumber(ARGV[11])
 local taking = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
 local plan = cmsgpack.unpack(ARGV[2])
-local subjects, buckets, spends, running = plan[PLAN_SUBJECTS], plan[PLAN_BUCKETS], plan[PLAN_SPENDS], plan[PLAN_RUNNING]
+local subjects, buckets = plan[PLAN_SUBJECTS], plan[PLAN_BUCKETS]
+local spends, running = plan[PLAN_SPENDS], plan[PLAN_RUNNING]
 local values = {} -- of buckets, then of running counts
 local fulls = {} -- of buckets: when each is full again, before or after this
 
@@ -49,7 +51,7 @@ local function read_counts()
     values = redis.call('MGET', unpack(names))
   end
   for n = 1, #buckets / BUCKET do
-    fulls[n] = max(tonumber(values[n]) or 0, now)
+    fulls[n] = max((values[n] or 0) / PARTS, tick)
   end
 end
 
@@ -59,9 +61,9 @@ local function with_levels(reply)
     local i = (n - 1) * BUCKET + 1
     local unit = buckets[i + 1]
     if unit <= 2 and buckets[i + 4] == 0 then
-      local left = max(0, floor((buckets[i + 3] - (full - now) + TOLERANCE_US) / buckets[i + 2]))
+      local left = max(0, floor((buckets[i + 3] - (full - tick)) / buckets[i + 2]))
       if not remaining[unit] or left < remaining[unit] then
-        remaining[unit], reset[unit], entry[unit] = left, ceil(full - now), buckets[i + 5]
+        remaining[unit], reset[unit], entry[unit] = left, ceil(full - tick), buckets[i + 5]
       end
     end
   end
@@ -82,7 +84,8 @@ local function stale_reply(version, key_changed)
     end
     return reply
   end
-  for _, field in ipairs(redis.call('ZRANGEBYSCORE', base .. 'limits:log', '(' .. string.format('%.0f', plan[1]), '+inf')) do
+  local above = string.format('(%.0f', plan[1])
+  for _, field in ipairs(redis.call('ZRANGEBYSCORE', base .. 'limits:log', above, '+inf')) do
     reply[#reply + 1] = field
     reply[#reply + 1] = redis.call('HGET', base .. 'limits', field)
   end
@@ -163,15 +166,15 @@ local function rate_refusal(shadowed, after)
     local per, capacity = buckets[i + 2], buckets[i + 3]
     local amount = taking[buckets[i + 1]] * per
     after[n] = full + amount
-    local over = full + amount - now - capacity
-    if amount > 0 and over > TOLERANCE_US then
+    local over = full + amount - tick - capacity
+    if amount > 0 and over > 0 then
       if buckets[i + 4] == 1 then
-        after[n] = max(full, now + capacity)
+        after[n] = max(full, tick + capacity)
         shadowed[#shadowed + 1] = buckets[i + 5]
       else
-        local this = amount > capacity + TOLERANCE_US and NEVER or ceil(over - TOLERANCE_US)
+        local this = amount > capacity and NEVER or ceil(over)
         if not entry or (wait ~= NEVER and (this == NEVER or this > wait)) then
-          entry, used, wait = buckets[i + 5], ceil(max(0, full - now - TOLERANCE_US) / per), this
+          entry, used, wait = buckets[i + 5], ceil((full - tick) / per - 0.01), this
         end
       end
     end
@@ -195,7 +198,7 @@ local function write_reservation(after)
     local i = (n - 1) * BUCKET + 1
     local amount = taking[buckets[i + 1]] * buckets[i + 2]
     if amount > 0 then
-      redis.call('SET', base .. buckets[i], full, 'PX', ceil((full - now) / 1000) + SLACK_MS)
+      redis.call('PSETEX', base .. buckets[i], ceil((full - tick) / 1000) + SLACK_MS, floor(full * PARTS + 0.5))
     end
     local whole = amount > 0 and full >= fulls[n] + amount -- a shadow that counted a part of it gives nothing back
     record[FULL + n] = whole and full or 0
@@ -220,11 +223,7 @@ local function write_reservation(after)
   redis.call('ZADD', LEASES, now + ARGV[4], id)
 end
 
-local reply = objection()
-if reply then
-  return reply
-end
-for attempt = 1, 2 do
+local function attempt()
   local shadowed, after = {}, {}
   local entry, used, wait
   read_counts()
@@ -235,21 +234,21 @@ for attempt = 1, 2 do
   if not entry then
     entry, used, wait = rate_refusal(shadowed, after)
   end
-  if not entry then
-    write_reservation(after)
-    reply = with_levels({ ADMITTED, now })
-    for _, one in ipairs(shadowed) do
-      reply[#reply + 1] = one
-    end
-    return reply
-  end
-  if attempt == 2 or sweep(SWEEP) == 0 then
-    reply = with_levels({ REFUSED, now })
+  if entry then
+    local reply = with_levels({ REFUSED, now })
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3] = entry, used, wait
-    break
+    return reply
   end
-  write_endings()
+  write_reservation(after)
+  local reply = with_levels({ ADMITTED, now })
+  for _, one in ipairs(shadowed) do
+    reply[#reply + 1] = one
+  end
+  return reply
 end
-write_endings()
-return reply
+
+local reply = objection() or attempt()
+if reply[1] ~= REFUSED then
+  return reply
+end

@@ -1,4 +1,5 @@
--- Forgets what was spent: all windows begin again with what living reservations hold. Behind windows.lua and endings.lua.
+-- Forgets what was spent: all windows begin again with what living reservations hold. Behind
+-- windows.lua, records.lua and endings.lua.
 --
 -- KEYS[1]  the organization's base key
 -- ARGV[1]  now in µs, or 0

@@ -1,20 +1,21 @@
 -- Settles calls of one organization, in order, each once: what was reserved becomes what was used, and the event goes
--- into the stream. Behind windows.lua and endings.lua.
+-- into the stream. Behind windows.lua, records.lua and endings.lua.
 --
 -- KEYS[1]   the organization's base key
 -- ARGV[1]   now in µs, or 0
 -- ARGV[2]   how long the ids of a minute live after this, in seconds
--- ARGV[3..] for each settlement nine: the minute of its event, the event's id, the event as JSON ('': there is none), the
---           reservation's id ('': the event's), tokens, images, audio bytes, batch tokens, nano-dollars ('' for one: as it
---           was reserved)
+-- ARGV[3..] for each settlement nine: the minute of its event, the event's id, the event as JSON ('': there is none),
+--           the reservation's id ('': the event's), tokens, images, audio bytes, batch tokens, nano-dollars ('' for
+--           one: as it was reserved)
 -- Returns how many events were appended; the others were there already. An error if the stream did not take one: those
 -- before it are settled, the others not at all.
 --
 -- An event whose id its minute knows is not appended, and costs nothing, again; should a reservation have appeared for
 -- it since, then that ends. One without a reservation is charged in full. One that was swept is corrected.
 --
--- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, SET each; HMGET and HSET of
--- three windows, DECRBY a running count (DEL at 0), DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are shared.
+-- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, PSETEX each; HMGET and
+-- HSET of three windows, DECRBY a running count (DEL at 0), DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are
+-- shared, and MGET is where buckets are the same.
 local FIELDS = 9
 local ended, minutes = {}, {}
 local appended, failed = 0, nil

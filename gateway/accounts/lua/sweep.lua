@@ -1,4 +1,4 @@
--- Ends reservations whose lease is over. Behind windows.lua and endings.lua.
+-- Ends reservations whose lease is over. Behind windows.lua, records.lua and endings.lua.
 --
 -- KEYS[1]  the organization's base key
 -- ARGV[1]  now in µs, or 0

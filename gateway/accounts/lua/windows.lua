@@ -1,7 +1,7 @@
 -- Part of every script that counts: the time, the names, and the windows in which money is spent.
 --
--- KEYS[1]  the organization's base key, `{prefix}:{<org>}`; every key that a script touches begins with it, and so is in
---          its slot
+-- KEYS[1]  the organization's base key, `{prefix}:{<org>}`; every key that a script touches begins with it, and
+--          so is in its slot
 -- ARGV[1]  now, in microseconds since 1970; 0: the server's own time
 --
 -- Money is in nano-dollars. Lua has only doubles: integers are exact up to 2^53, about $9.0 M in a window. redis.call
@@ -13,6 +13,10 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
+-- Buckets have a time of their own, µs since 2026, and are written in sixteenths of that: whole numbers, which a server
+-- reads and writes faster, and exact until 2043.
+local tick = now - 1767225600000000
+local PARTS = 16
 
 local DAY_US = 86400000000
 local DAYS_KEPT_S = 40 * 86400 -- long enough for a week, and for whatever settles late

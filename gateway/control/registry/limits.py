@@ -14,7 +14,7 @@ import msgspec
 from gateway.clock import Clock
 from gateway.control.registry.declared_limits import declared_limits
 from gateway.control.registry.remembered import Remembered
-from gateway.limits import ORGANIZATION_FIELD
+from gateway.limits import ORGANIZATION_FIELD, LimitDocument
 from gateway.settings.model import Settings
 from gateway.telemetry.logging import Logger
 
@@ -77,9 +77,10 @@ class LimitsPublisher:
 
     def __init__(self, settings: Settings, store: LimitsStore, spend: SpendCounters, clock: Clock, log: Logger) -> None:
         self._organization_id = settings.organization_id
+        declared = declared_limits(settings)
+        self._limited = any(_limits_spend(document) for document in declared.values())
         self._documents = {
-            field: msgspec.json.encode(document, order="deterministic")
-            for field, document in declared_limits(settings).items()
+            field: msgspec.json.encode(document, order="deterministic") for field, document in declared.items()
         }
         self._store = store
         self._spend = spend
@@ -120,13 +121,16 @@ class LimitsPublisher:
             )
 
     async def open_once(self, is_open: bool) -> str | None:
-        """Opens spend limits if they never were; returns what is wrong if they were and are no more."""
+        """Opens spend limits if they never were; returns what is wrong if they were and are no more, and there are any:
+        while nothing limits spend it is no harm that they are closed, and there may be some after a reload.
+        """
         opened_before = self._organization_id in self._opened.all()
         if not is_open and opened_before:
             if not self._closed:  # once, not once a second
                 self._closed = True
-                self._log.error("spend_closed", organization=self._organization_id, reason=_CLOSED)
-            return _CLOSED
+                say = self._log.error if self._limited else self._log.warning
+                say("spend_closed", organization=self._organization_id, limited=self._limited, reason=_CLOSED)
+            return _CLOSED if self._limited else None
         if not is_open:
             await self._spend.open_epoch(self._organization_id, self._new_epoch())
             self._log.info("spend_opened", organization=self._organization_id, first=True)
@@ -152,3 +156,9 @@ class LimitsPublisher:
 
     def _now_us(self) -> int:
         return int(self._clock.wall() * 1_000_000)
+
+
+def _limits_spend(document: LimitDocument) -> bool:
+    """Whether a spend limit may refuse calls."""
+    declared = (document.own, document.keys, document.users, document.projects)
+    return any(limit.nano_usd is not None and not limit.shadow for one in declared for limit in one.spend)

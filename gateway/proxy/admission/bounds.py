@@ -62,6 +62,7 @@ WAYS: Mapping[str, Way] = MappingProxyType({
 MOST_ANSWERS = 128  # `n` at most (reference: Create chat completion)
 MOST_IMAGES = 10  # `n` of pictures (reference: Create image)
 MOST_EDITED = 16  # pictures in an edit (reference: Create image edit)
+MOST_AUDIO_BYTES = 25 * 1024 * 1024  # of an upload (guide: Speech to text), where its form does not say how long it is
 MOST_VIDEO_MS = 20_000  # the longest a video can be where its length is not in sight (package: VideoSeconds, extension)
 WORST_BYTES_A_S = 750  # of Opus at 6 kbit/s, the least that speech is stored in: for audio that is not in sight yet
 USUAL_BYTES_A_S = 4_000  # 32 kbit/s, common for recorded speech
@@ -159,7 +160,7 @@ class Assumed(msgspec.Struct, frozen=True):
     tool: under `adaptive`, for a file, for input that the upstream has, for what a hosted tool brings in. tool_calls:
     of hosted tools where `max_tool_calls` does not say. window: of models of which it is not known; 0 has calls that
     only a window bounds refused under `strict`. tier: what `auto` and no service tier mean. flat_nano_usd: for calls of
-    which nothing tells the price, under `adaptive`.
+    which nothing tells the price, under `adaptive`. stream_bytes: of the largest body that is let through.
     """
 
     tokens_a_byte: float = 0.25

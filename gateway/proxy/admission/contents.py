@@ -9,12 +9,18 @@ import msgspec
 from gateway.proxy.admission.bounds import CLIENTS_TOOLS, TOOL_UNITS
 
 # One look for all of them, as most bodies have none. In a text its quotes would be escaped.
-_ANY = re.compile(rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id")')
+_ANY = re.compile(
+    rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id"'
+    rb'|(?:(?<=generation_)|(?<=search_)|(?<=interpreter_))call")'
+)
+_ELSEWHERE = re.compile(rb'"(?:item_reference|(?:image_generation|file_search|web_search|code_interpreter)_call)"')
 _IMAGE_MEMBER = re.compile(rb'"image_url"[ \t\r\n]*:')
 _FILE_MEMBER = re.compile(rb'"file"[ \t\r\n]*:')
 _LOW = re.compile(rb'"detail"[ \t\r\n]*:[ \t\r\n]*"low"')
 _SPOKEN_BEFORE = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*"id"')
-_ESCAPED = re.compile(rb"\\u00[4-7]")  # a letter that did not need it
+# A letter that did not need it, but for the backslash itself; the one before it must not be escaped.
+_ESCAPED = re.compile(rb"(?<!\\)((?:\\\\)*)\\u00((?!5[cC])[4-7][0-9a-fA-F])")
+_MAYBE_ESCAPED = re.compile(rb"\\u00[4-7]")
 _TOOL_TYPE = re.compile(rb'"type"[ \t\r\n]*:[ \t\r\n]*"([a-z_0-9]{1,64})"')
 
 
@@ -46,18 +52,11 @@ class _Tool(msgspec.Struct):
 
 
 _decode_tools = msgspec.json.Decoder(list[_Tool]).decode
-_decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 
 
 def plainly(body: bytes | bytearray) -> bytes | bytearray:
     """A body whose names can be searched for: without letters that are written as escapes, of which texts have none."""
-    if _ESCAPED.search(body) is None:
-        return body
-    try:
-        return _encode(_decode(body))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return body
+    return _ESCAPED.sub(_letter, body) if _MAYBE_ESCAPED.search(body) is not None else body
 
 
 def contents(body: bytes | bytearray, *, sounds: bool) -> Contents:
@@ -65,13 +64,14 @@ def contents(body: bytes | bytearray, *, sounds: bool) -> Contents:
     if _ANY.search(body) is None and not (sounds and _SPOKEN_BEFORE.search(body)):
         return TEXT
     images = max(len(_IMAGE_MEMBER.findall(body)), body.count(b'"input_image"') + body.count(b'"computer_screenshot"'))
-    return Contents(
+    found = Contents(
         images,
         min(images, len(_LOW.findall(body))) if images else 0,
         max(body.count(b'"input_file"'), len(_FILE_MEMBER.findall(body))),
         body.count(b'"input_audio"'),
-        b'"item_reference"' in body or (sounds and _SPOKEN_BEFORE.search(body) is not None),
+        _ELSEWHERE.search(body) is not None or (sounds and _SPOKEN_BEFORE.search(body) is not None),
     )
+    return TEXT if found == TEXT else found
 
 
 def hosted_tools(tools: bytes, body: bytes | bytearray, *, strict: bool) -> tuple[HostedTool, ...]:
@@ -85,6 +85,10 @@ def hosted_tools(tools: bytes, body: bytes | bytearray, *, strict: bool) -> tupl
     if strict and plainly(body).count(b'"tools"') > 1:
         declared += [_Tool(name.decode()) for name in set(_TOOL_TYPE.findall(plainly(body)))]
     return tuple(_hosted(declared))
+
+
+def _letter(found: re.Match[bytes]) -> bytes:
+    return found[1] + bytes.fromhex(found[2].decode())
 
 
 def _hosted(declared: Iterable[_Tool]) -> Iterable[HostedTool]:

@@ -16,6 +16,7 @@ from gateway.proxy.admission.bounds import (
     IMAGE_TOOL_MODEL,
     MEASURES,
     MOST_ANSWERS,
+    MOST_AUDIO_BYTES,
     MOST_LOOKED_AT,
     TOOL_UNITS,
     WAYS,
@@ -236,7 +237,9 @@ class Estimator:
             written = number * limit
         step = rates.step(read)
         dearest = step.most_media if held is not TEXT or asked.stored else step.most_input
-        nano_usd = -(-(read * dearest + written * step.most_output) // MILLION) + _PARTS_OF_A_LINE
+        nano_usd = -(-(read * dearest + written * step.most_output) // MILLION)
+        if nano_usd:
+            nano_usd += _PARTS_OF_A_LINE
         if asked.calls:
             nano_usd += asked.calls * max(self._tool_price(tool, rates, at, strict=True) for tool in asked.tools)
         return Estimate(Taking(tokens=read + written, nano_usd=nano_usd), read, written, 0, max(number, 1))
@@ -304,6 +307,8 @@ class Estimator:
     def _line(self, known: _Known, request: Request, models: Sequence[str], at: float, *, strict: bool) -> Estimate:
         """What is not counted in tokens, or rarely asked for: a line as it may be reported, at the book's price."""
         size = self._size(request)
+        if known.kind.basis == "audio" and request.length is None:
+            size = min(size, MOST_AUDIO_BYTES)
         most: Estimate | None = None
         for model in models or ("",):
             line = line_for(known.kind, known.category, model, request, size, strict=strict)
@@ -312,7 +317,7 @@ class Estimator:
             # What is not priced in tokens has none that count, but where nothing is reported an estimate names some.
             counted = strict or "tokens" in card.measures
             tokens = used.input_tokens + used.output_tokens if counted else 0
-            nano_usd = self._book.price(line, at).nano_usd + (_PARTS_OF_A_LINE if strict else 0)
+            nano_usd = self._book.price(line, at).nano_usd
             taking = Taking(
                 tokens=tokens,
                 images=used.images,

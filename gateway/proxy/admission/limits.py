@@ -1,6 +1,7 @@
 """Makes the parts of this room, and keeps them running."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
@@ -10,6 +11,7 @@ from gateway.accounts.reservations import Reservations
 from gateway.clock import Clock
 from gateway.operations.table import load_operations
 from gateway.pricing.book import Book
+from gateway.process import usable_cpus
 from gateway.proxy.admission.bounds import Assumed
 from gateway.proxy.admission.estimate import Estimator
 from gateway.proxy.admission.leases import Leases
@@ -33,23 +35,28 @@ class Limits:
         self,
         settings: Settings,
         reservations: Reservations,
+        patient: Reservations | None,
         book: Book,
         *,
         metrics: Metrics,
         log: Logger,
         clock: Clock,
     ) -> None:
-        limits = settings.limits
+        """patient: for what no call waits for, so that a slow Redis does not keep it from being done; else all is done
+        with `reservations`.
+        """
+        limits, count = settings.limits, settings.workers.count
         self._metrics = metrics
         self._plans = Plans()
         self._told = Told(log, clock)
         self._tallies = Tallies(metrics, self._told)
         self.leases = Leases(
-            reservations,
+            patient or reservations,
             f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
             lambda: self._plans.organizations,
             lease_s=limits.lease_s,
             clock=clock,
+            least_workers=count if isinstance(count, int) else usable_cpus(),
         )
         assumed = Assumed(
             flat_nano_usd=nano_usd(limits.unknown_call_usd),
@@ -82,6 +89,11 @@ class Limits:
                 await refusals.append(self._told.take())
             except RedisFailure:
                 continue  # they are in the metrics, and the first ones in the log
+
+    async def record_rest(self, refusals: Refusals) -> None:
+        """Writes down what is left, as far as one try goes."""
+        with contextlib.suppress(RedisFailure):
+            await refusals.append(self._told.end())
 
     async def close(self) -> None:
         await self.leases.close()

@@ -56,13 +56,11 @@ def line_for(kind: Kind, category: str | None, model: str, request: Request, siz
         case "audio":
             used = _heard(size, strict=strict)
         case "video":
-            asked_ms = asked.duration_ms
+            played_ms = asked.duration_ms
             if strict and (body is None or b'"seconds"' not in body) and "seconds" not in facts.fields:
-                asked_ms = MOST_VIDEO_MS
-            size_asked = "" if strict else asked.size  # a size without a rate of its own costs what the dearest does
-            return msgspec.structs.replace(
-                line, quantities=Quantities(duration_ms=asked_ms), image_size=asked.size or size_asked
-            )
+                played_ms = MOST_VIDEO_MS
+            size_asked = _unseen(asked.size, request, strict=strict)
+            return msgspec.structs.replace(line, quantities=Quantities(duration_ms=played_ms), image_size=size_asked)
         case "search":
             used = Quantities(file_searches=1)
         case "container":
@@ -73,10 +71,11 @@ def line_for(kind: Kind, category: str | None, model: str, request: Request, siz
 
 
 def _pictures(line: UsageLine, asked: Asked, request: Request, model: str, size: int, *, strict: bool) -> UsageLine:
-    form = request.whole is None
-    number = asked.number
-    if strict and ((form and "n" not in request.facts.fields) or request.head.number is None):
-        number = MOST_IMAGES  # it may stand behind the file
+    unsaid = MOST_IMAGES if strict else 1
+    if request.whole is not None:
+        number = request.head.number or unsaid
+    else:
+        number = asked.number if "n" in request.facts.fields else unsaid  # it may stand behind the file
     edited = line.image_source != "image.generation"
     usual, most = drawn(model, asked.size, asked.quality)
     looked_at = 0
@@ -93,9 +92,14 @@ def _pictures(line: UsageLine, asked: Asked, request: Request, model: str, size:
             output_image_tokens=written,
             images=number,
         ),
-        image_size=asked.size,
+        image_size=_unseen(asked.size, request, strict=strict),
         image_quality=asked.quality,
     )
+
+
+def _unseen(said: str, request: Request, *, strict: bool) -> str:
+    """A size; one that has no rate, which makes it the dearest, where a form may still name it."""
+    return said or ("unseen" if strict and request.whole is None else "")
 
 
 def _speech(asked: Asked, size: int, *, strict: bool) -> Quantities:

@@ -185,10 +185,12 @@ class SocketGate:
 
     def end(self, ended: str) -> None:
         """The socket has ended: what is under way is settled, and the rest is given back."""
+        metered = False
         try:
             self._meter.end(ended)
+            metered = True
         finally:
-            self._holds.close()
+            self._holds.close(metered=metered)
 
     # What the meter finds
 

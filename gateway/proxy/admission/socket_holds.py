@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import LIMITS_UNAVAILABLE, GatewayError
+from gateway.errors import KEYS_UNAVAILABLE, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.admission.levels import Headers
 from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
@@ -75,7 +75,7 @@ class Holds:
             try:
                 grant = await self._admission.reserve(await self._caller.anew(), wanted)
             except KeyChangedError:
-                raise GatewayError(LIMITS_UNAVAILABLE) from None
+                raise GatewayError(KEYS_UNAVAILABLE) from None
         if grant is not None:
             self._held[number] = _Hold(grant)
         return Ticket(number, notes.admitted_us)
@@ -94,10 +94,13 @@ class Holds:
         """Nothing has used it."""
         self._end(ticket.number)
 
-    def close(self) -> None:
-        """The socket has ended: gives back all that is left."""
+    def close(self, *, metered: bool) -> None:
+        """The socket has ended: gives back all that is left. metered: False if nobody can say what was used."""
         for number in list(self._held):
-            self._end(number)
+            if metered or not self._held[number].sent:
+                self._end(number)
+            else:
+                self._admission.abandon(self._held.pop(number).grant)
 
     def _end(self, number: int) -> None:
         if (hold := self._held.pop(number, None)) is not None:

@@ -10,14 +10,14 @@ import msgspec
 from gateway.accounts.answers import Admitted, Answer, Refused
 from gateway.accounts.limits_store import LimitsStore
 from gateway.accounts.plan import Plan, make_plan
-from gateway.accounts.reservations import Reservations, Taking, provisional
+from gateway.accounts.reservations import Reservations, provisional
 from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend, Spent
 from gateway.accounts.usage_stream import Settlement, pack
 from gateway.limits import Applied, RateLimit, Scope, SpendLimit, Window
 from gateway.redisdb.command import Arg, Script
 from gateway.redisdb.command import pack as pack_command
-from gateway.values import UsageEvent, UsageLine
+from gateway.values import Taking, UsageEvent, UsageLine
 from tests.fakes.events import AT_US, KEYS, ORG
 from tests.fakes.redis_servers import Server
 
@@ -126,9 +126,10 @@ class Accounts:
         assert isinstance(found, Refused), found
         return found
 
-    def settle(self, plan: Plan, id: str, at_us: int, nano_usd: int, **used: int) -> int:  # noqa: A002
+    def settle(self, plan: Plan, id: str, at_us: int, nano_usd: int, **used: Any) -> int:  # noqa: A002
         event = pack(self.event(plan, id, nano_usd, at_us))
-        return done(self.reservations.settle([Settlement(event=event, **used)]))
+        settlement = msgspec.structs.replace(Settlement(event=event), **used)
+        return done(self.reservations.settle([settlement]))
 
     def cancel(self, *ids: str) -> int:
         return done(self.reservations.cancel(ORG, ids))

@@ -90,7 +90,7 @@ async def test_spend_limits_are_opened_once(stand: Stand) -> None:
 
 
 async def test_a_redis_that_was_emptied_is_not_opened_again(stand: Stand) -> None:
-    limits = stand.limits()
+    limits = stand.limits(spend={"day": 1})
     await stand.look(limits)
     stand.store.empty()
     with capture_logs() as logs:
@@ -98,7 +98,9 @@ async def test_a_redis_that_was_emptied_is_not_opened_again(stand: Stand) -> Non
     assert len(set(said)) == 1
     assert "`gateway limits reset-spend` reopens" in (said[0] or "")
     assert [(log["event"], log["log_level"]) for log in logs] == [("spend_closed", "error")], "once, not once a second"
-    assert await stand.look(stand.limits()) is not None, "a start of this process does not open them either"
+    assert await stand.look(stand.limits(spend={"total": 1})) is not None, (
+        "a start of this process does not open them either"
+    )
     assert stand.store.epoch is None
 
     assert await limits.reset_spend(zero=False) == Reset(opened=True, zeroed=False)
@@ -115,7 +117,20 @@ async def test_counters_that_another_one_opened(stand: Stand) -> None:
     stand.store.epoch = "7"
     assert await stand.look(stand.limits()) is None
     stand.store.empty()
-    assert await stand.look(stand.limits()) is not None, "it is remembered here too"
+    assert await stand.look(stand.limits(spend={"day": 1})) is not None, "it is remembered here too"
+
+
+@pytest.mark.parametrize("spend", [{}, {"day": "unlimited", "week": {"usd": 1, "shadow": True}}])
+async def test_closed_spend_limits_of_nobody(stand: Stand, spend: dict[str, Any]) -> None:
+    """Nothing is wrong, but they are not opened either: the next settings may have some."""
+    limits = stand.limits(spend=spend)
+    await stand.look(limits)
+    stand.store.empty()
+    with capture_logs() as logs:
+        assert [await stand.look(limits) for _ in range(3)] == [None] * 3
+    assert [(log["event"], log["log_level"]) for log in logs] == [("spend_closed", "warning")]
+    assert stand.store.epoch is None
+    assert await stand.look(stand.limits(spend={"week": 0})) is not None
 
 
 async def test_windows_can_begin_anew(stand: Stand) -> None:
@@ -199,7 +214,7 @@ async def test_looking(keyed: WithKeys) -> None:
         if not reports or reports[-1] != away:
             reports.append(away)
 
-    publisher = keyed.publisher({"one": ONE}, requests_per_minute=1)
+    publisher = keyed.publisher({"one": ONE}, spend={"day": 1})
     tasks = Tasks()
     tasks.spawn(publisher.keep_published(report), "publish")
     await asyncio.wait_for(publisher.tried.wait(), 10)

@@ -15,14 +15,15 @@ from tests.fakes.estimates import Estimating
 CHAT = {
     "gpt-4o": (128_000, 16_384), "gpt-4o-mini": (128_000, 16_384), "gpt-4.1-mini": (1_047_576, 32_768),
     "o4-mini": (200_000, 100_000), "o1": (200_000, 100_000), "gpt-5.4": (1_050_000, 128_000),
-    "gpt-5.6-luna": (1_050_000, 0), "gpt-3.5-turbo-0125": (16_385, 4_096), "gpt-4o-audio-preview": (128_000, 16_384),
+    "gpt-5.6-luna": (1_050_000, 0), "gpt-3.5-turbo-0125": (16_385, 4_096), "gpt-audio": (128_000, 16_384),
 }  # fmt: skip
 TIERS = ["", "auto", "default", "flex", "priority"]
 IMAGE_TOOL = "gpt-image-2.6-sunburst"
 ESTIMATING = Estimating()  # what it learns must not make a difference
 
-texts = st.text(max_size=60) | st.sampled_from(["", "many words " * 50, "\u00e9\u20ac\U0001f600" * 20, '"image_url":\\'])
-shares = st.floats(0, 1)
+texts = st.text(max_size=60) | st.sampled_from(
+    ["", "many words " * 50, "\u00e9\u20ac\U0001f600" * 20, '"image_url":\\']
+)
 
 
 def picture_tokens(model: str, width: int, height: int, *, low: bool) -> int:
@@ -40,20 +41,12 @@ def picture_tokens(model: str, width: int, height: int, *, low: bool) -> int:
     return base + tile * math.ceil(round(width * scale, 6) / 512) * math.ceil(round(height * scale, 6) / 512)
 
 
-def parts_of(data: st.DataObject, tokens: int, names: tuple[str, ...]) -> dict[str, int]:
-    """Some of the tokens for each name, together not more than there are."""
-    found = {}
-    for name in names:
-        found[name] = int(tokens * data.draw(shares))
-        tokens -= found[name]
-    return found
-
-
 class Drawn:
     """A request, and what an API that keeps its limits may say that it used."""
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
+        self.dearest = data.draw(st.booleans())  # all that there may be of all that costs most
         self.model = data.draw(st.sampled_from(sorted(CHAT)))
         self.window, longest = CHAT[self.model]
         self.longest = longest or self.window
@@ -67,11 +60,22 @@ class Drawn:
             self.tier = tier
         self.lines: list[UsageLine] = []
 
+    def share(self, tokens: int) -> int:
+        """Some of them, all if they are to be the dearest."""
+        return tokens if self.dearest else int(tokens * self.data.draw(st.floats(0, 1)))
+
     def line(self, input_tokens: int, output_tokens: int, more: dict[str, int]) -> None:
-        cached = parts_of(self.data, input_tokens - sum(more.values()), ("cached_tokens", "cache_write_tokens"))
-        long = int(cached["cache_write_tokens"] * self.data.draw(shares))
+        text = input_tokens - sum(more.values())
+        written = self.share(text)
+        cached = self.share(text - written)
+        long = self.share(written)
         used = Quantities(
-            input_tokens=input_tokens, output_tokens=output_tokens, cache_write_12h_tokens=long, **cached, **more
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=cached,
+            cache_write_tokens=written,
+            cache_write_12h_tokens=long,
+            **more,
         )
         self.lines.append(
             UsageLine(category="completions", request_model=self.model, service_tier=self.tier, quantities=used)
@@ -92,7 +96,7 @@ def content(drawn: Drawn, data: st.DataObject) -> tuple[Any, int, int]:
     """A message's content, how many tokens it is at most, and how many of these are sound."""
     text = data.draw(texts)
     tokens = len(text.encode("utf-8"))
-    if drawn.model == "gpt-4o-audio-preview":
+    if drawn.model == "gpt-audio":
         sound = "A" * data.draw(st.integers(0, 3000))
         parts = [{"type": "text", "text": text}, {"type": "input_audio", "input_audio": {"data": sound}}]
         return parts, tokens + len(sound), len(sound)
@@ -107,7 +111,7 @@ def content(drawn: Drawn, data: st.DataObject) -> tuple[Any, int, int]:
     return [{"type": "text", "text": text}, *pictures], tokens, 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_chat(data: st.DataObject) -> None:
     drawn = Drawn(data)
@@ -127,17 +131,17 @@ def test_chat(data: st.DataObject) -> None:
     given_limits = [drawn.body[name] for name in ("max_tokens", "max_completion_tokens") if name in drawn.body]
     if given_limits:
         limit = max(given_limits)
-    written = int((number or 1) * limit * data.draw(shares))
-    more = {"input_audio_tokens": int(sound * data.draw(shares))} if sound else {}
+    written = drawn.share((number or 1) * limit)
+    more = {"input_audio_tokens": drawn.share(sound)} if sound else {}
     drawn.line(read, written, more)
-    if drawn.model == "gpt-4o-audio-preview":
+    if drawn.model == "gpt-audio":
         line = drawn.lines[0]
-        used = msgspec.structs.replace(line.quantities, output_audio_tokens=int(written * data.draw(shares)))
+        used = msgspec.structs.replace(line.quantities, output_audio_tokens=drawn.share(written))
         drawn.lines[0] = msgspec.structs.replace(line, quantities=used)
     drawn.check("createChatCompletion")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_responses(data: st.DataObject) -> None:
     drawn = Drawn(data)
@@ -165,11 +169,11 @@ def test_responses(data: st.DataObject) -> None:
             made = [data.draw(st.sampled_from(hosted)) for _ in range(calls)]
             drawn.lines = [tool_line(drawn, name) for name in made]
     if stored or calls:
-        read = int(drawn.window * turns * data.draw(shares))
+        read = drawn.share(drawn.window * turns)
     limit = data.draw(st.none() | st.integers(0, 100_000))
     if limit is not None:
         drawn.body["max_output_tokens"] = limit
-    written = int((drawn.longest * turns if limit is None else limit) * data.draw(shares))
+    written = drawn.share(drawn.longest * turns if limit is None else limit)
     tool_lines, drawn.lines = drawn.lines, []
     drawn.line(read, written, {})
     drawn.lines += tool_lines

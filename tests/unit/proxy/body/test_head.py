@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.errors import DUPLICATE_MEMBER, INVALID_JSON, INVALID_TYPE, GatewayError
 from gateway.proxy.body.head import HeadDecoder
 from gateway.proxy.body.outgoing import with_model
+from gateway.values import HeadFacts
 
 MEMBERS = [
     "model", "stream", "stream_options", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens",
@@ -132,3 +133,37 @@ def test_a_renamed_body_differs_in_the_model_alone(before: list[str], after: lis
             with_model(texts[0].encode(), old, "the new one", decoder)
         return
     assert with_model(texts[0].encode(), old, "the new one", decoder) == texts[1].encode()
+
+
+def facts(body: dict[str, Any]) -> HeadFacts:
+    decoder = HeadDecoder()
+    decoder.decode(json.dumps(body).encode())
+    return decoder.facts
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"model": "m", "stream": True, "stream_options": {}, "store": True}, HeadFacts()),
+        ({"max_tokens": None, "n": None, "prompt": "x", "previous_response_id": None}, HeadFacts()),
+        ({"n": 3, "best_of": 5}, HeadFacts(number=5)),
+        ({"n": 3, "best_of": "5"}, HeadFacts(number=None)),
+        ({"n": True}, HeadFacts(number=None)),
+        ({"n": 0}, HeadFacts(number=None)),
+        ({"max_tokens": 1, "max_completion_tokens": 2, "max_output_tokens": 3}, HeadFacts(1, 1, 1, 2, 3)),
+        ({"max_tokens": "1", "max_completion_tokens": 2.5, "max_output_tokens": -1}, HeadFacts()),
+        ({"service_tier": "Flex"}, HeadFacts(service_tier="flex")),
+        ({"service_tier": 7}, HeadFacts()),
+        ({"previous_response_id": "resp_1"}, HeadFacts(stored=True)),
+        ({"conversation": "conv_1", "previous_response_id": ""}, HeadFacts(stored=True)),
+        ({"conversation": {"id": "conv_1"}}, HeadFacts(stored=True)),
+        ({"prompt": {"id": "pmpt_1"}}, HeadFacts(stored=True, template=True)),
+        ({"prompt": ["a", "b"]}, HeadFacts(prompts=2)),
+        ({"prompt": [[1], [2], [3]]}, HeadFacts(prompts=3)),
+        ({"prompt": [1, 2, 3]}, HeadFacts()),
+        ({"tools": [{"type": "x"}], "max_tool_calls": 4}, HeadFacts(tools=b'[{"type": "x"}]', tool_calls=4)),
+        ({"web_search_options": {}}, HeadFacts(searches=True)),
+    ],
+)
+def test_what_bounds_a_call_is_read(body: dict[str, Any], said: HeadFacts) -> None:
+    assert facts(body) == said

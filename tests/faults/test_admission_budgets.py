@@ -1,0 +1,266 @@
+"""Budgets under concurrency: what is admitted, what is spent, and by how much a limit is passed, to the nano-dollar."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.limits import LimitDocument, LimitSet, SpendLimit
+from gateway.values import UsageEvent
+from tests.fakes.events import ORG
+from tests.fakes.gateway_fixtures import StartGateway
+from tests.fakes.gateway_process import Gateway
+from tests.fakes.measuring import Measured, Size
+from tests.fakes.paid_calls import (
+    BODY,
+    DURABLE,
+    MOST,
+    NANO,
+    RESERVED,
+    Caller,
+    Paid,
+    all_ended,
+    caller,
+    cost,
+    dollars,
+    events,
+    folded,
+    limited,
+    paid,
+    spent,
+)
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
+from tests.unit.accounts.stand import Accounts, done
+
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(300)]
+FOUR = {"count": 4, "standby": False}
+SPENT = "project_spend_limit_exceeded"
+
+
+def budget(nano_usd: int, reserve: str = "strict") -> dict[str, object]:
+    return {"spend": {"total": dollars(nano_usd)}, "reserve": reserve}
+
+
+def start_some(start: StartGateway, number: int, **settings: Any) -> list[Gateway]:
+    return [start(**settings) for _ in range(number)]
+
+
+@pytest.mark.parametrize("gateways", [1, 2], ids=["one gateway", "two gateways"])
+async def test_strict_admits_what_fits(
+    gateways: int, start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
+) -> None:
+    """Each call costs exactly what it reserved, so the budget is spent exactly, and nothing beyond it."""
+    number, fit = size(small=200, full=1000), size(small=20, full=100)
+    server = start_server(VALKEY, *DURABLE)
+    async with paid() as upstream:
+        started = start_some(start_gateway, gateways, workers=FOUR, **limited(server, upstream, budget(fit * RESERVED)))
+        async with caller(*started) as calls:
+            said = await calls.round(number, upstream)
+        await all_ended(server)
+        assert {one.status for one in said} == {200, 429}
+        assert {one.code for one in said if one.status == 429} == {SPENT}
+        admitted = sum(one.status == 200 for one in said)
+        measured(f"strict, {gateways} gateway(s): admitted of {number}", admitted, "calls", f"{fit}")
+        measured(f"strict, {gateways} gateway(s): overspent", spent(server) - fit * RESERVED, "nano-USD", "0")
+        assert admitted == len(upstream.book) == fit
+        assert spent(server) == fit * RESERVED == upstream.nano_usd
+        check_events(server, upstream.book.keys())
+
+
+async def test_strict_fills_what_is_given_back(
+    start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
+) -> None:
+    """Answers cost half of what was reserved: each round fills what the one before has left, and never more."""
+    number, fit = size(small=60, full=1000), size(small=20, full=100)
+    limit = fit * RESERVED
+    server = start_server(VALKEY, *DURABLE)
+    async with paid() as upstream:
+        gateway = start_gateway(workers=FOUR, **limited(server, upstream, budget(limit)))
+        upstream.used = (BODY // 2, (MOST + 1) // 2)
+        rounds = 0
+        async with caller(gateway) as calls:
+            while room := (limit - spent(server)) // RESERVED:
+                said = await calls.round(min(number, 10 * room), upstream)
+                await all_ended(server)
+                rounds += 1
+                assert sum(one.status == 200 for one in said) == room
+                assert spent(server) == upstream.nano_usd <= limit
+            left = limit - spent(server)
+            assert left == RESERVED // 2, "half a call is what cannot be halved again"
+        measured(f"strict, answers at half: calls that a budget of {fit} held", len(upstream.book), "calls")
+        measured("strict, answers at half: overspent", max(0, spent(server) - limit), "nano-USD", "0")
+        check_events(server, upstream.book.keys())
+
+
+async def test_strict_while_answers_come(
+    start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
+) -> None:
+    """The same with nobody waiting for anybody: at no moment is more spent and reserved than the limit."""
+    fit = size(small=50, full=500)
+    limit = fit * RESERVED
+    server = start_server(VALKEY, *DURABLE)
+    async with paid(held=False) as upstream:
+        upstream.used = (BODY // 2, (MOST + 1) // 2)
+        gateway = start_gateway(workers=FOUR, **limited(server, upstream, budget(limit)))
+        highest = 0
+
+        async def until_refused(calls: Caller) -> None:
+            nonlocal highest
+            refused = 0
+            while refused < 3:  # of which one may have met another's reservation
+                refused += (await calls.call()).status == 429
+                highest = max(highest, spent(server))
+
+        async with caller(gateway) as calls:
+            await asyncio.gather(*(until_refused(calls) for _ in range(20)))
+        await all_ended(server)
+        assert calls.statuses().keys() == {200, 429}
+        assert highest <= limit
+        assert limit - RESERVED < spent(server) == upstream.nano_usd <= limit
+        measured(f"strict, answers at half at once: calls that a budget of {fit} held", len(upstream.book), "calls")
+        check_events(server, upstream.book.keys())
+
+
+@pytest.mark.parametrize("gateways", [1, 2], ids=["one gateway", "two gateways"])
+async def test_adaptive_overshoots_by_a_known_bound(
+    gateways: int, start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
+) -> None:
+    """Answers three times as long as 95 of 100 were. The limit is passed by what the calls in flight used beyond their
+    reservations, which is at most what they could use beyond them."""
+    number, in_flight = size(small=200, full=1000), size(small=40, full=200)
+    warm, usual, read = 240 * gateways, MOST // 3, BODY // 4
+    before = warm * NANO * (read + usual)
+    limit = before + in_flight * NANO * (read + usual + 3)
+    server = start_server(VALKEY, *DURABLE)
+    reserved = 0
+    async with paid() as upstream:
+        started = start_some(
+            start_gateway, gateways, workers=FOUR, **limited(server, upstream, budget(limit * 10, "adaptive"))
+        )
+        async with caller(*started) as calls:
+            upstream.used = (read, usual)
+            for _ in range(2):
+                assert {one.status for one in await calls.round(warm // 2, upstream)} == {200}
+                await all_ended(server)
+            assert spent(server) == before
+            lower(server, limit)
+            upstream.used = (read, 3 * usual)
+
+            async def held() -> None:
+                nonlocal reserved
+                reserved = spent(server) - before
+
+            said = await calls.round(number, upstream, held=held)
+            await all_ended(server)
+            admitted = sum(one.status == 200 for one in said)
+            assert {one.code for one in said if one.status == 429} == {SPENT}
+            assert admitted >= in_flight // 2
+            assert reserved < admitted * NANO * (read + 2 * usual), "it has learned"
+            most = admitted * RESERVED
+            over = spent(server) - limit
+            measured(f"adaptive, {gateways} gateway(s), {admitted} in flight: overshot by", over, "nano-USD")
+            measured(f"adaptive, {gateways} gateway(s): the bound", most - reserved, "nano-USD")
+            assert 0 < over <= most - reserved
+            assert {one.status for one in await calls.round(20, upstream)} == {429}, "it is not passed twice"
+        check_events(server, upstream.book.keys())
+
+
+def lower(server: Server, nano_usd: int) -> None:
+    """Another limit for the project, as control would publish it; workers are not told."""
+    document = LimitDocument(own=LimitSet(spend=(SpendLimit("total", nano_usd),)), reserve="adaptive")
+    accounts = Accounts(server, epoch=False)
+    version = done(accounts.limits.read_documents(ORG)).version
+    done(accounts.limits.publish(ORG, version + 1, {"p:proj_a": msgspec.json.encode(document)}))
+    accounts.redis.close()
+
+
+@pytest.mark.parametrize("gateways", [1, 2], ids=["one gateway", "two gateways"])
+async def test_strict_while_workers_are_killed(
+    gateways: int, start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
+) -> None:
+    """kill -9 under load. What a killed worker had reserved is charged as reserved; all else as it was used."""
+    kills, fit = size(small=4, full=40), size(small=400, full=6000)
+    limit = fit * RESERVED
+    server = start_server(VALKEY, *DURABLE)
+    async with paid(held=False) as upstream:
+        upstream.used = (BODY // 2, (MOST + 1) // 2)
+        settings = limited(server, upstream, budget(limit))
+        settings["limits"] = {"lease_s": 1}
+        started = start_some(start_gateway, gateways, workers=FOUR, **settings)
+        highest, ended = 0, False
+
+        async def load(calls: Caller) -> None:
+            nonlocal highest
+            while not ended:
+                await calls.call()
+                highest = max(highest, spent(server))
+
+        async with caller(*started) as calls:
+            running = asyncio.gather(*(load(calls) for _ in range(24)))
+            dice = random.Random(4)
+            for kill in range(kills):
+                answered = calls.statuses()[200] + calls.statuses()[429]
+                gateway = started[kill % gateways]
+                await eventually(lambda a=answered: calls.statuses()[200] + calls.statuses()[429] > a + 30)  # type: ignore[misc]
+                workers = await asyncio.to_thread(gateway.pids, "worker")
+                gateway.signal(signal.SIGKILL, dice.choice(workers))
+            await eventually(lambda: calls.statuses()[429] > 50, within_s=120)
+            ended = True
+            await running
+        await all_ended(server)
+        found = folded(events(server))
+        lost = [one for one in found.values() if one.unconfirmed]
+        measured(
+            f"strict, {gateways} gateway(s), {kills} kills: calls that were charged as reserved", len(lost), "calls"
+        )
+        measured(f"strict, {gateways} gateway(s), {kills} kills: overspent", max(0, highest - limit), "nano-USD", "0")
+        assert calls.statuses().keys() <= {0, 200, 429, 503}
+        assert max(highest, spent(server)) <= limit
+        assert upstream.book.keys() <= found.keys()
+        assert {one.id for one in found.values() if not one.unconfirmed} <= upstream.book.keys()
+        assert len(lost) <= calls.statuses()[0] + kills, "only of calls that a kill has hurt"
+        assert cost(found) == spent(server) == spent(server, "o")
+        check_costs(found, upstream)
+
+
+def check_costs(found: Mapping[str, UsageEvent], upstream: Paid) -> None:
+    """What each call was charged: what it used, or as reserved."""
+    for event in found.values():
+        used = RESERVED if event.unconfirmed else NANO * sum(upstream.book[event.id])
+        assert sum(line.nano_usd or 0 for line in event.lines) == used, event
+
+
+async def test_what_was_swept_is_put_right(start_gateway: StartGateway, start_server: StartServer) -> None:
+    """A worker that stands still for longer than its leases live: its calls are charged as reserved, and when it goes
+    on and they end, as used."""
+    server = start_server(VALKEY, *DURABLE)
+    async with paid() as upstream:
+        upstream.used = (BODY // 2, (MOST + 1) // 2)
+        settings = limited(server, upstream, budget(100 * RESERVED))
+        settings["limits"] = {"lease_s": 1}
+        gateway = start_gateway(workers={"count": 1, "standby": False}, **settings)
+        async with caller(gateway) as calls:
+
+            async def held() -> None:
+                worker = await asyncio.to_thread(gateway.one, "worker")
+                gateway.signal(signal.SIGSTOP, worker)
+                await all_ended(server)
+                assert spent(server) == 20 * RESERVED == cost(folded(events(server)))
+                gateway.signal(signal.SIGCONT, worker)
+
+            said = await calls.round(20, upstream, held=held)
+            assert {one.status for one in said} == {200}
+        await eventually(lambda: spent(server) == upstream.nano_usd)
+        assert len(events(server)) == 40
+        check_events(server, upstream.book.keys())
+
+
+def check_events(server: Server, ids: Collection[str]) -> None:
+    found = folded(events(server))
+    assert found.keys() == ids
+    assert not [event for event in found.values() if event.unconfirmed]
+    assert cost(found) == spent(server)
