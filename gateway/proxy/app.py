@@ -19,6 +19,7 @@ from gateway.process import Child, serve_until_told, take_turns
 from gateway.proxy.admission.limits import Limits
 from gateway.proxy.admission.permitted import Permitted
 from gateway.proxy.admission.reserve import Open
+from gateway.proxy.admission.socket import SocketGates
 from gateway.proxy.auth.identify import Identify
 from gateway.proxy.auth.keys import Fetch, KeyCache
 from gateway.proxy.auth.read_model import ReadModel
@@ -129,14 +130,17 @@ class Worker:
     def _pipeline(self, control: tuple[Attempt, ...]) -> Pipeline:
         settings, metrics, clock = self._settings, self._metrics, self._clock
         retries = metrics.counter("gateway_upstream_retries_total")
+        intake = Intake(settings.bodies, self.budget)
+        admission = self.limits.admission if self.limits is not None else Open()
         return Pipeline(
             clock,
             self._loop,
             Identify(self.keys),
             Permitted(settings, metrics, self._book.refuses),
-            Intake(settings.bodies, self.budget),
+            intake,
             Ownership(),
-            self.limits.admission if self.limits is not None else Open(),
+            admission,
+            SocketGates(admission, load_operations(), intake.read_head, clock),
             Router(settings, self._destinations),
             Forwarder(clock, self._tasks, retries.add),
             self._meter,

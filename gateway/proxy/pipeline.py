@@ -9,7 +9,8 @@ from gateway.errors import ADMIN_UNAVAILABLE, KEYS_UNAVAILABLE, UPSTREAM_UNREACH
 from gateway.operations.table import Operation
 from gateway.proxy.admission.permitted import Permitted
 from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
-from gateway.proxy.auth.identify import Identify
+from gateway.proxy.admission.socket import SocketGate, SocketGates
+from gateway.proxy.auth.identify import Caller, Identify
 from gateway.proxy.body.intake import Intake, Taken
 from gateway.proxy.http.exchanges import Exchanges
 from gateway.proxy.http.visit import Visit
@@ -18,7 +19,7 @@ from gateway.proxy.metering.meter import Meter
 from gateway.proxy.ownership import Ownership
 from gateway.proxy.relay import relay_for
 from gateway.proxy.upstream.forward import Forwarder
-from gateway.proxy.upstream.router import Attempt, Router
+from gateway.proxy.upstream.router import Attempt, Router, served_by
 from gateway.proxy.websocket.serve import WebSockets
 from gateway.values import Principal
 
@@ -35,6 +36,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     intake: Intake
     ownership: Ownership
     admission: Admits
+    gates: SocketGates
     router: Router
     forwarder: Forwarder
     meter: Meter
@@ -56,8 +58,8 @@ class Pipeline(msgspec.Struct, frozen=True):
             seen.model = model or ""
             attempts = self.router.route(model)
             self.permitted.priced(operation, model, attempts)
-            meter = self.meter.begin_socket(principal, operation, seen)
-            return await self.websockets.serve(visit, attempts, key, meter)
+            gate = self._gate(visit, principal, operation, key)
+            return await self.websockets.serve(visit, attempts, key, gate)
         taken = self.intake.at_once(request, operation, visit.payload)
         if taken is None:
             taken = await self._take(visit, operation, key)
@@ -103,6 +105,21 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.admission.abandon(grant)
         else:
             self.admission.end(grant, call.event if call is not None else None, sent)
+
+    def _gate(self, visit: Visit, principal: Principal, operation: Operation | None, key: bytes) -> SocketGate | None:
+        """What admits a socket's responses one by one, and meters them; None if it is free."""
+        seen = visit.seen
+        meter = self.meter.begin_socket(principal, operation, seen)
+        if meter is None or operation is None:
+            return None
+
+        def models(model: str) -> list[str]:
+            attempts = served_by(self.router.route(model), seen.upstream, model)
+            self.permitted.priced(operation, model, attempts)
+            return [attempt.upstream_model or model for attempt in attempts]
+
+        caller = Caller(self.identify, visit.request, key, seen)
+        return self.gates.gate(meter, operation, caller, models, request_id=seen.request_id, named=seen.model)
 
     async def _take(self, visit: Visit, operation: Operation | None, key: bytes) -> Taken:
         """Takes in a body that has to be waited for, after which the key must still be good."""

@@ -27,8 +27,9 @@ MEASURES: Mapping[Basis, Measure] = MappingProxyType({
 class Way(msgspec.Struct, frozen=True):
     """How the tokens of an operation are bounded. limits: the members of HeadFacts that bound an answer; the larger one
     counts. writes: it answers in tokens. numbered: `n` answers are made. several: its input is many texts, each of
-    which may fill the window. stored: the upstream always has input that is not in the body. loops: it may have hosted
-    tools that the body does not name.
+    which may fill the window. stored: the upstream always has input that is not in the body; told: the request's length
+    is that of all of it, about. sounds: what it reads and writes is mostly sound. loops: it may have hosted tools that
+    the body does not name.
     """
 
     limits: tuple[str, ...] = ()
@@ -37,6 +38,8 @@ class Way(msgspec.Struct, frozen=True):
     several: bool = False
     stored: bool = False
     loops: bool = False
+    told: bool = False
+    sounds: bool = False
 
 
 _RUN = Way(("max_completion_tokens",), stored=True, loops=True)
@@ -53,7 +56,7 @@ WAYS: Mapping[str, Way] = MappingProxyType({
     "createRun": _RUN,
     "submitToolOuputsToRun": _RUN,
     "createThreadAndRun": _RUN,
-    "connectRealtime": Way(stored=True),
+    "connectRealtime": Way(("max_output_tokens",), stored=True, told=True, sounds=True),
 })  # fmt: skip
 
 MOST_ANSWERS = 128  # `n` at most (reference: Create chat completion)

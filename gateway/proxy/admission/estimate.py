@@ -41,10 +41,12 @@ _ANY_TOOL = tuple(HostedTool(unit) for unit in TOOL_UNITS.values())
 class Request(Protocol):
     """A request's body: see `body.outgoing`."""
 
-    model: str | None
-    whole: bytes | bytearray | None
-    head: HeadFacts
-
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def whole(self) -> bytes | bytearray | None: ...
+    @property
+    def head(self) -> HeadFacts: ...
     @property
     def length(self) -> int | None: ...
     @property
@@ -249,7 +251,7 @@ class Estimator:
         read = min(int(text * self._inputs.ratio(model)) + 1, asked.size)
         plain = held is TEXT and not asked.stored
         if not plain or asked.calls:
-            read += held.files * assumed.file + (assumed.stored if asked.stored else 0)
+            read += held.files * assumed.file + (assumed.stored if asked.stored and not way.told else 0)
             read += assumed.tool * min(asked.calls, len(asked.tools))
             if held.sounds:
                 read += (asked.size - text) // _SOUND_BYTES
@@ -272,7 +274,8 @@ class Estimator:
                 each = limit
             written = number * each
         step = rates.step(read)
-        nano_usd = -(-(read * step.input + written * step.output) // MILLION)
+        dear, spoken = (step.most_media, step.most_output) if way.sounds else (step.input, step.output)
+        nano_usd = -(-(read * dear + written * spoken) // MILLION)
         if asked.calls:
             tools = asked.tools[: asked.calls]
             nano_usd += sum(self._tool_price(tool, rates, at, strict=False) for tool in tools)

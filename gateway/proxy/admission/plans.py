@@ -18,7 +18,7 @@ class Planned:
     spend, rates, concurrency: whether it has limits of that kind that can refuse.
     """
 
-    __slots__ = ("concurrency", "heads", "known", "mode", "plan", "rates", "spend")
+    __slots__ = ("_more", "concurrency", "heads", "known", "mode", "plan", "rates", "spend")
 
     def __init__(self, plan: Plan, mode: Reserve, *, known: bool) -> None:
         limits = [applied.limit for applied in plan.entries if not applied.limit.shadow]
@@ -28,8 +28,25 @@ class Planned:
         self.heads: dict[str, bytes] = {}
         self.spend = any(isinstance(limit, SpendLimit) for limit in limits)
         rates = [limit.kind for limit in limits if not isinstance(limit, SpendLimit)]
+        self._more: Planned | None = None
         self.concurrency = CONCURRENT in rates
         self.rates = any(kind != CONCURRENT for kind in rates)
+
+    def more(self) -> "Planned":
+        """The same for what a call takes later on, while it runs: it is not one that runs besides."""
+        if self._more is None:
+            plan = self.plan
+            made = make_plan(
+                organization_id=plan.organization_id,
+                project_id=plan.project_id,
+                user_id=plan.user_id,
+                key_id=plan.key_id,
+                limits_version=plan.limits_version,
+                key_version=plan.key_version,
+                applied=[applied for applied in plan.entries if not _counts_running(applied)],
+            )
+            self._more = Planned(made, self.mode, known=self.known)
+        return self._more
 
     def local(self, away: WhenRedisIsAway) -> list[Applied]:
         """The limits that a worker applies by itself while Redis is away."""
@@ -39,6 +56,10 @@ class Planned:
             if isinstance(applied.limit, RateLimit)
             and (away.concurrency if applied.limit.kind == CONCURRENT else away.rates) == "local"
         ]
+
+
+def _counts_running(applied: Applied) -> bool:
+    return isinstance(applied.limit, RateLimit) and applied.limit.kind == CONCURRENT
 
 
 class Plans:

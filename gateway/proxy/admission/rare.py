@@ -32,9 +32,10 @@ _USUAL_BYTES_A_TOKEN = 4
 class Request(Protocol):
     """A request's body: see `body.outgoing`."""
 
-    whole: bytes | bytearray | None
-    head: HeadFacts
-
+    @property
+    def whole(self) -> bytes | bytearray | None: ...
+    @property
+    def head(self) -> HeadFacts: ...
     @property
     def facts(self) -> FormFacts: ...
 

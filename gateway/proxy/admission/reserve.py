@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.reservations import Reservations, provisional
@@ -66,13 +67,14 @@ class Open:
 
 class Wanted(msgspec.Struct, frozen=True):
     """A call that wants to be admitted. models: as the route's upstreams call the one that is asked for; empty if none
-    is."""
+    is. more: it has been admitted, and wants more; that is no request of its own."""
 
     operation: Operation | None
     request: Request
     seen: Notes
     down: Answering
     models: Sequence[str]
+    more: bool = False
 
 
 class Grant:
@@ -124,6 +126,8 @@ class Admission:
         estimate, event, mode = FREE, b"", None
         for _ in range(_TRIES):
             planned = self._plans.of(principal, seen.model)
+            if wanted.more:
+                planned = planned.more()
             if planned.mode != mode:  # the first time, and when limits that have come since say another
                 mode = planned.mode
                 estimate = self._estimated(mode, principal, wanted)
@@ -177,6 +181,8 @@ class Admission:
         )
         if isinstance(estimate, Unbounded):
             raise GatewayError(UNBOUNDED, reason=estimate.reason)
+        if wanted.more:
+            return replace(estimate, taking=replace(estimate.taking, requests=0))
         return estimate
 
     async def _taken(self, grant: Grant, event: bytes, seen: Notes, down: Answering) -> bool:

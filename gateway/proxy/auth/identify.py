@@ -1,10 +1,29 @@
 """From a request's headers to its principal."""
 
+import msgspec
+
 from gateway.credentials import digest, incorrect, read_key
 from gateway.proxy.auth.keys import KeyCache
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.visit import Observation
 from gateway.values import Principal
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whoever made a request that goes on for a while. Both raise as `Identify.ask`."""
+
+    identify: "Identify"
+    request: Request
+    hashed: bytes
+    seen: Observation
+
+    async def now(self) -> Principal:
+        """The principal, as long as its key is good."""
+        return await self.identify.ask(self.request, self.hashed, self.seen)
+
+    async def anew(self) -> Principal:
+        """The same after its record has changed, which was not heard of yet."""
+        return await self.identify.anew(self.request, self.hashed, self.seen)
 
 
 class Identify:

@@ -17,6 +17,7 @@ from gateway.proxy.http.headers import joined
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.target import model_in_query
 from gateway.settings.model import Bodies
+from gateway.values import HeadFacts
 
 _MIB = 1024 * 1024
 _TELL_IF_ASKED = frozenset({"createChatCompletion", "createCompletion"})  # whose streams report usage only then
@@ -37,6 +38,11 @@ class Intake:
         self._hold = limits.form_search_mib * _MIB
         self._budget = budget
         self._decoder = HeadDecoder()
+
+    def read_head(self, body: bytes) -> tuple[str | None, HeadFacts]:
+        """The model that a JSON object names, and what bounds what it asks for. Raises GatewayError (400)."""
+        model, _ = self._decoder.decode(body)
+        return model, self._decoder.facts
 
     def at_once(self, request: Request, operation: Operation | None, payload: Payload) -> Taken | None:
         """As `take`, if that needs no waiting: there is no body, or it is JSON and came with the head. Else None."""

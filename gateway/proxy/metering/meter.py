@@ -23,7 +23,7 @@ from gateway.usage.kinds import KINDS, UNKNOWN, Kind
 from gateway.usage.lines import Answer, Attempt, lines_of, model_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.usage.sockets.session import SESSIONS
-from gateway.usage.sockets.turns import Finished
+from gateway.usage.sockets.turns import Finished, Ticket
 from gateway.values import Principal, UsageEvent, UsageLine
 
 _LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
@@ -129,8 +129,8 @@ class Meter:
             pending=pending,
         )
 
-    def settle_response(self, socket: SocketMeter, done: Finished) -> None:
-        """A response on a socket has ended, or something else there that is an event of its own."""
+    def settle_response(self, socket: SocketMeter, done: Finished, ticket: Ticket) -> UsageEvent:
+        """A response on a socket has ended, or something else there that is an event of its own; gives that."""
         seen = socket.seen
         lines: tuple[UsageLine, ...] = ()
         if not done.refused:
@@ -145,10 +145,10 @@ class Meter:
             lines = lines_of(attempt, done.asked, done.answer, self._densities)
             if done.kind.basis == "text":
                 self._learn(attempt, done.answer, NOTHING)  # what it was asked has not been measured
-        self._hand_over(
+        return self._hand_over(
             socket,
-            f"{seen.request_id}/{socket.number}",
-            int(done.begun_at * 1e6),
+            f"{seen.request_id}/{ticket.number}",
+            ticket.at_us or int(done.begun_at * 1e6),
             lines,
             category=done.category,
             status=done.status or _SWITCHED,

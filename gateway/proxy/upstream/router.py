@@ -118,6 +118,14 @@ class Router:
         raise GatewayError(MODEL_NOT_FOUND, param="model", model=model[:200])
 
 
+def served_by(attempts: tuple[Attempt, ...], name: str, model: str) -> list[Attempt]:
+    """Of a model's route, what leads to this upstream. Raises GatewayError MODEL_NOT_FOUND (404) if nothing does."""
+    found = [attempt for attempt in attempts if attempt.destination.name == name]
+    if not found:
+        raise GatewayError(MODEL_NOT_FOUND, param="model", model=model[:200])
+    return found
+
+
 def _glob(pattern: str) -> re.Pattern[str]:
     """`*` stands for anything; nothing else is special, for model names have brackets and question marks rarely."""
     return re.compile(".*".join(map(re.escape, pattern.split("*"))) + r"\Z", re.DOTALL)

@@ -22,7 +22,8 @@ from gateway.proxy.http.target import model_in_query
 from gateway.proxy.http.visit import Visit
 from gateway.proxy.websocket.dial import HANDSHAKE, KEY_PROTOCOL, Attempt, Dialler, RefusedError, Socket, hang_up, text
 from gateway.proxy.websocket.dial import offered as offered_protocols
-from gateway.proxy.websocket.tunnel import Observer, Side, Tunnel, error_event
+from gateway.proxy.websocket.gate import Gate, Naming, error_event
+from gateway.proxy.websocket.tunnel import Side, Tunnel
 from gateway.settings.model import Bodies, Timeouts
 from gateway.tasks import Tasks
 
@@ -56,11 +57,16 @@ class WebSockets:
         return None
 
     async def serve(
-        self, visit: Visit, attempts: Iterable[Attempt], key: bytes, observer: Observer | None = None
-    ) -> None:
+        self, visit: Visit, attempts: Iterable[Attempt], key: bytes, gate: Gate | None = None
+    ) -> None:  # fmt: skip
         """Dials, accepts and carries until one side ends it. Raises GatewayError before the client is accepted."""
         _check(visit.request)
-        tunnel = Tunnel(key, self._loop, observer)
+        path, request_id = visit.request.target.path, visit.seen.request_id
+
+        def words(error: GatewayError, about: Naming | None) -> bytes:
+            return error_event(error, path, request_id, about)
+
+        tunnel = Tunnel(key, self._loop, words, gate)
         self._exchanges.add(tunnel)
         try:
             upstream = await self._dial(visit, attempts, tunnel)
@@ -104,9 +110,7 @@ class WebSockets:
         visit.down.keep_alive = False
         self.open += 1
         try:
-            path, request_id = visit.request.target.path, visit.seen.request_id
-            last_words = partial(error_event, path=path, request_id=request_id)
-            await tunnel.carry(Side(client), Side(upstream), self._tasks, last_words)
+            await tunnel.carry(Side(client), Side(upstream), self._tasks)
             visit.down.complete = True
         except asyncio.CancelledError:
             # A client may leave as soon as one side has said goodbye, or has gone.

@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from aiohttp import WSCloseCode, WSMsgType
 
 from gateway.errors import DRAINING, UPSTREAM_CUT, UPSTREAM_TIMEOUT, GatewayError
+from gateway.proxy.websocket.gate import Gate, Naming, Ruling
 from gateway.tasks import Tasks
 
 _FAREWELL_S = 2.0  # how long a side may take to answer a close
@@ -21,13 +21,8 @@ _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
 _CONTROL = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 
-class Observer(Protocol):
-    """Is shown each text message after it has been passed on. It raises nothing, and keeps nobody waiting."""
-
-    def up(self, message: bytes, /) -> None: ...
-    def down(self, message: bytes, /) -> None: ...
-    def end(self, ended: str, /) -> None:
-        """Both sockets have ended; ended: who was first to, `client_left` or else `cut`."""
+# How an error is told to a client: the error, and what of the client's it is about.
+Words = Callable[[GatewayError, Naming | None], bytes]
 
 
 class Side:
@@ -56,13 +51,16 @@ class Side:
 class Tunnel:
     """One pair of sockets, also while it is being made, as the worker's sweep and its drain see it.
 
-    key: digest of the key it runs under. observer: is shown what is carried. ended: resolves when the gateway ends it,
-    to the reason. received, sent: bytes of messages from and to the client.
+    key: digest of the key it runs under. gate: decides on what is carried, and is shown it. words: how errors are told.
+    ended: resolves when the gateway ends it, to the reason. received, sent: bytes of messages from and to the client.
     """
 
-    def __init__(self, key: bytes, loop: asyncio.AbstractEventLoop, observer: Observer | None = None) -> None:
+    def __init__(
+        self, key: bytes, loop: asyncio.AbstractEventLoop, words: Words, gate: Gate | None = None
+    ) -> None:  # fmt: skip
         self.key = key
-        self._observer = observer
+        self._words = words
+        self._gate = gate
         self._upstream_left = False
         self.ended: asyncio.Future[GatewayError] = loop.create_future()
         self._clock: Callable[[], float] = loop.time
@@ -79,13 +77,8 @@ class Tunnel:
         if not self.ended.done():
             self.ended.set_result(error)
 
-    async def carry(
-        self, client: Side, upstream: Side, tasks: Tasks, last_words: Callable[[GatewayError], bytes]
-    ) -> None:
-        """Carries messages until it is over; `error` says then why, also if the client leaves before all is said.
-
-        last_words: what the client is told in a last message if the gateway ends it.
-        """
+    async def carry(self, client: Side, upstream: Side, tasks: Tasks) -> None:
+        """Carries messages until it is over; `error` says then why, also if the client leaves before all is said."""
         up = tasks.spawn(self._one_way(client, upstream, up=True), "socket up")
         down = tasks.spawn(self._one_way(upstream, client, up=False), "socket down")
         ways: set[asyncio.Future[Any]] = {up, down}
@@ -93,7 +86,7 @@ class Tunnel:
             await asyncio.wait({*ways, self.ended}, return_when=asyncio.FIRST_COMPLETED)
             if self.ended.done():
                 self.error = self.ended.result()
-                await self._end(client, upstream, self.error, last_words(self.error))
+                await self._end(client, upstream, self.error, self._words(self.error, None))
             elif down.done() and not down.result():
                 self.error = GatewayError(UPSTREAM_CUT)
                 await client.finish(WSCloseCode.INTERNAL_ERROR)
@@ -114,7 +107,8 @@ class Tunnel:
 
     async def _one_way(self, source: Side, sink: Side, *, up: bool) -> bool:
         """Passes on what comes from one side to its close frame; returns whether one came."""
-        show = self._shown(up=up)
+        gate = self._gate
+        show = None if gate is None else gate.up if up else gate.down
         while True:
             message = await source.socket.receive()
             self._last_activity = self._clock()
@@ -124,11 +118,18 @@ class Tunnel:
                     self.received += len(message.data)
                 else:
                     self.sent += len(message.data)
+                if up and gate is not None and (asked := gate.asks(message.data)) is not None:
+                    ruling = await asked
+                    await self._obey(ruling, client=source, upstream=sink)
+                    if not ruling.passes:
+                        continue
                 try:
                     await sink.send(message.data, kind)
                 finally:  # also if it is given up while the other side does not take it
-                    if show is not None and kind is WSMsgType.TEXT and not (up and sink.finished):
+                    if show is not None and not (up and sink.finished):
                         show(message.data)
+                if not up and gate is not None and (follows := gate.follows()) is not None:
+                    await self._obey(await follows, client=sink, upstream=source)
             elif kind in _CONTROL:
                 await sink.send(message.data, kind)
             elif kind is WSMsgType.CLOSE:
@@ -139,15 +140,23 @@ class Tunnel:
             else:
                 return False
 
-    def tell_end(self) -> None:
-        """Tells the observer that it is over."""
-        if self._observer is not None:
-            self._observer.end("cut" if self._upstream_left or self.error is not None else "client_left")
+    async def _obey(self, ruling: Ruling, *, client: Side, upstream: Side) -> None:
+        """Says what a ruling has to be said, to either side."""
+        if ruling.up:
+            await upstream.send(ruling.up, WSMsgType.TEXT)
+        if ruling.error is None:
+            return
+        if ruling.ends:
+            self.fail(ruling.error)
+            return
+        words = self._words(ruling.error, ruling.about)
+        self.sent += len(words)
+        await client.send(words, WSMsgType.TEXT)
 
-    def _shown(self, *, up: bool) -> Callable[[bytes], None] | None:
-        if self._observer is None:
-            return None
-        return self._observer.up if up else self._observer.down
+    def tell_end(self) -> None:
+        """Tells the gate that it is over."""
+        if self._gate is not None:
+            self._gate.end("cut" if self._upstream_left or self.error is not None else "client_left")
 
     @staticmethod
     async def _end(client: Side, upstream: Side, error: GatewayError, last_words: bytes) -> None:
@@ -162,11 +171,3 @@ class Tunnel:
                 await client.send(last_words, WSMsgType.TEXT)
         await client.finish(code, (error.kind.code or error.kind.name).encode())
         await upstream.finish(WSCloseCode.GOING_AWAY)
-
-
-def error_event(error: GatewayError, path: str, request_id: str) -> bytes:
-    """An error as a message, in the form that OpenAI gives it on this path."""
-    body = msgspec.structs.asdict(error.body())
-    if path.startswith("/responses"):
-        return msgspec.json.encode({"type": "error", "status": error.kind.status, "error": body})
-    return msgspec.json.encode({"type": "error", "event_id": "event_" + request_id.removeprefix("req_"), "error": body})

@@ -63,10 +63,12 @@ class Wish(msgspec.Struct, frozen=True):
 
 class Conversation:
     """One conversation. heard_rate, spoken_rate: bytes of a second of sound. transcribed_by: the model that writes down
-    what is heard, empty for none."""
+    what is heard, empty for none; transcribes: that is all there is. most: tokens of an answer, None for any number."""
 
     def __init__(self) -> None:
         self.model = self.transcribed_by = ""
+        self.transcribes = False
+        self.most: int | None = None
         self.heard_rate = self.spoken_rate = SOUND_BYTES_PER_S
         self._instructions = self._tools = 0
         self._items: dict[str, Size] = {}
@@ -75,12 +77,15 @@ class Conversation:
         self._buffer = 0  # bytes
         self._speech: dict[str, tuple[int, int]] = {}  # item id → when it begins and ends, in ms of what was heard
 
-    def configure(self, raw: msgspec.Raw) -> None:
-        """The session is this, as the server says."""
+    def configure(self, raw: msgspec.Raw, *, transcribes: bool = False) -> None:
+        """The session is this, as the server says. transcribes: also if it does not name its type."""
         session = plain(raw)
         if not isinstance(session, dict):
             return
         self.model = short(session.get("model")) or self.model
+        self.transcribes = transcribes or session.get("type") == "transcription"
+        most = session.get("max_output_tokens", session.get("max_response_output_tokens"))
+        self.most = most if type(most) is int and most > 0 else None
         self.heard_rate = rate_of(at(session, "audio", "input", "format") or session.get("input_audio_format"))
         self.spoken_rate = rate_of(at(session, "audio", "output", "format") or session.get("output_audio_format"))
         transcription = at(session, "audio", "input", "transcription") or session.get("input_audio_transcription")
@@ -170,6 +175,7 @@ class Conversation:
             text_bytes=told.text_bytes + instructions + tools,
             messages=self._number if wish.input is None else 0,
             duration_ms=told.sound_ms,
+            most=self.most,
         )
 
     def _add(self, item_id: str, found: Size) -> None:

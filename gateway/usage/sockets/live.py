@@ -6,14 +6,14 @@ A live session counts its seconds from its beginning each time it tells them; a 
 
 from collections.abc import Callable, Iterable
 
-from gateway.usage.asked import Asked
+from gateway.usage.asked import NOTHING, Asked
 from gateway.usage.extract import Report, of_event
 from gateway.usage.kinds import DELEGATED, Kind
 from gateway.usage.rules import DELEGATED_RULES, Rule
 from gateway.usage.sockets.conversation import rate_of
 from gateway.usage.sockets.messages import Message, at, plain, read, short
 from gateway.usage.sockets.responses import Lanes
-from gateway.usage.sockets.turns import SOUND_BYTES_PER_S, Finished, Turn, ms_of
+from gateway.usage.sockets.turns import SOUND_BYTES_PER_S, Finished, Length, Ticket, Turn, ms_of
 
 
 class LiveSession:
@@ -30,7 +30,23 @@ class LiveSession:
         self._apart = False  # it is responses that report, and not the session
         self._delegated = Lanes(now, DELEGATED_RULES, DELEGATED, "completions", apart=True)
 
-    def up(self, data: bytes) -> Iterable[Finished]:
+    @property
+    def length(self) -> Length:
+        reported = max((report.quantities.duration_ms for report in self._reports), default=0)
+        heard = ms_of(max(self._heard, self._session.sound_bytes), self._rate)
+        return Length(max(heard, reported), self._rate)
+
+    @property
+    def model(self) -> str:
+        return self._session.answer.model or self._session.model
+
+    def uncaused(self) -> Turn | None:
+        return self._delegated.uncaused()
+
+    def asked(self, message: Message) -> Asked:  # noqa: ARG002 - nobody asks for what is billed by length
+        return NOTHING
+
+    def up(self, data: bytes, ticket: Ticket | None = None) -> Iterable[Finished]:  # noqa: ARG002 - see `length`
         message = read(data)
         if message is None:
             return ()

@@ -12,6 +12,9 @@ _SHORTEN = 256  # characters of an id or a name
 _TYPE = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"type"[ \t\r\n]*:[ \t\r\n]*"([a-z_.]{1,100})"')
 # Base64 has neither quotes nor backslashes, so its end is the next quote.
 _SOUND = re.compile(rb'"(?:delta|audio)"[ \t\r\n]*:[ \t\r\n]*"')
+_SURROGATE = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")  # see `proxy.body.head`
+_SECOND_LOOK = 4 * 1024 * 1024  # bytes of a message that are worth it
+_TAIL = 256  # bytes of a long message behind its sound
 _IDS = re.compile(rb'"(response_id|stream_id|item_id)"[ \t\r\n]*:[ \t\r\n]*"([^"\\]{1,256})"')
 
 
@@ -64,6 +67,19 @@ def read(data: bytes) -> Message | None:
     try:
         return _decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _without_surrogates(data)
+
+
+def _without_surrogates(data: bytes) -> Message | None:
+    """A message in whose texts half a character stands, which upstreams take."""
+    if len(data) > _SECOND_LOOK:
+        return None
+    text, number = _SURROGATE.subn(rb"\1\\u0001", data)
+    if not number:
+        return None
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -76,6 +92,9 @@ def _sound(data: bytes) -> Message | None:
     if sound is None:
         return None
     end = data.find(b'"', sound.end())
+    around = data[found.end() : sound.start()] + data[end + 1 : end + 1 + _TAIL]
+    if len(data) - end > _TAIL or b'"type"' in around or b"\\" in around:
+        return None  # it may be another message after all
     size = end - sound.end() - data.count(b"=", max(sound.end(), end - 2), end)
     message = Message(type=found[1].decode(), sound=size)
     for name, value in _IDS.findall(data, found.end(), sound.start()):

@@ -13,7 +13,7 @@ from gateway.usage.rules import Rule
 from gateway.usage.sockets.conversation import Conversation, Wish
 from gateway.usage.sockets.messages import Message, plain, read, short
 from gateway.usage.sockets.messages import at as inside
-from gateway.usage.sockets.turns import MOST, Finished, Turn, ms_of
+from gateway.usage.sockets.turns import MOST, Finished, Length, Ticket, Turn, ms_of
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription."
 
@@ -52,19 +52,42 @@ class RealtimeSession:
         self._waiting: deque[_Talk] = deque()  # asked for, and not begun
         self._open: dict[str, _Talk] = {}  # by response id
         self._hearing: dict[str, Turn] = {}  # transcriptions, by item id
+        self._uncaused: Turn | None = None
+        self._heard = 0  # bytes
 
-    def up(self, data: bytes) -> Iterable[Finished]:
+    @property
+    def length(self) -> Length | None:
+        """Sessions that only write down what they hear make no responses."""
+        conversation = self._conversation
+        if not conversation.transcribes:
+            return None
+        return Length(ms_of(self._heard, conversation.heard_rate), conversation.heard_rate)
+
+    @property
+    def model(self) -> str:
+        conversation = self._conversation
+        return conversation.transcribed_by if conversation.transcribes else conversation.model
+
+    def uncaused(self) -> Turn | None:
+        turn, self._uncaused = self._uncaused, None
+        return turn
+
+    def asked(self, message: Message) -> Asked:
+        return self._conversation.asked(self._conversation.wish(message))
+
+    def up(self, data: bytes, ticket: Ticket | None = None) -> Iterable[Finished]:
         message = read(data)
         if message is None:
             return ()
         match message.kind:
             case "input_audio_buffer.append":
                 self._conversation.hear(message.sound_bytes)
+                self._heard += message.sound_bytes
             case "conversation.item.create":
                 self._conversation.create(message.item)
             case "response.create":
                 if len(self._waiting) < MOST:
-                    self._waiting.append(_Talk(self._turn(), self._conversation.wish(message)))
+                    self._waiting.append(_Talk(self._turn(ticket), self._conversation.wish(message)))
         return ()
 
     def down(self, data: bytes) -> Iterable[Finished]:
@@ -77,9 +100,9 @@ class RealtimeSession:
         if kind.startswith(_TRANSCRIPTION):
             return self._of_transcription(kind, message, data)
         if kind == "error":
-            self._refused(message.error)
-        elif kind in {"session.created", "session.updated"} or kind.startswith("transcription_session."):
-            self._conversation.configure(message.session)
+            return self._refused(message.error)
+        if kind in {"session.created", "session.updated"} or kind.startswith("transcription_session."):
+            self._conversation.configure(message.session, transcribes=kind.startswith("t"))
         else:
             self._of_item(kind, message)
         return ()
@@ -98,8 +121,8 @@ class RealtimeSession:
         self._hearing.clear()
         return found
 
-    def _turn(self) -> Turn:
-        return Turn(self._now(), self._kind, "completions")
+    def _turn(self, ticket: Ticket | None = None) -> Turn:
+        return Turn(self._now(), self._kind, "completions", ticket)
 
     def _of_response(self, kind: str, message: Message, data: bytes) -> Iterable[Finished]:
         if kind == "response.created":
@@ -114,7 +137,11 @@ class RealtimeSession:
         response_id = short(response.id)
         if response_id in self._open or len(self._open) >= MOST:
             return
-        talk = self._waiting.popleft() if self._waiting else _Talk(self._turn(), Wish())
+        if self._waiting:
+            talk = self._waiting.popleft()
+        else:
+            talk = _Talk(self._turn(), Wish())
+            self._uncaused = talk.turn
         talk.turn.asked = self._conversation.asked(talk.wish)
         talk.turn.answer.began = True
         talk.turn.answer.object_id = response_id
@@ -140,13 +167,15 @@ class RealtimeSession:
         reports = of_event("", data, self._rules) if data else []
         return turn.finished(reports, complete=complete, rate=self._conversation.spoken_rate)
 
-    def _refused(self, error: msgspec.Raw) -> None:
+    def _refused(self, error: msgspec.Raw) -> Iterable[Finished]:
         """The server did not do what it was asked. It names the request if that had an id."""
         named = short(inside(plain(error), "event_id"))
         for number, talk in enumerate(self._waiting):
             if talk.wish.event_id == named:
                 del self._waiting[number]
-                return
+                talk.turn.answer.failed = True
+                return (self._finished(talk.turn, b""),) if talk.turn.ticket is not None else ()
+        return ()
 
     def _of_item(self, kind: str, message: Message) -> None:
         conversation, item_id = self._conversation, short(message.item_id)

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from gateway.usage.asked import NOTHING, Asked
 from gateway.usage.extract import Report, of_event
 from gateway.usage.kinds import Kind
 from gateway.usage.rules import RESPONSE_EVENTS, Rule
 from gateway.usage.sockets.messages import Message, read, short
-from gateway.usage.sockets.turns import MOST, Finished, Turn
+from gateway.usage.sockets.turns import MOST, Finished, Length, Ticket, Turn
 
 
 class _Response(msgspec.Struct):
@@ -42,12 +43,18 @@ class Lanes:
         self._open: dict[str, tuple[str, Turn]] = {}  # by response id
         self._newest: dict[str, Turn] = {}  # of each lane
         self._known: dict[str, int] = {}  # tokens in and out of responses that have reported, by response id
+        self._uncaused: Turn | None = None
 
-    def ask(self, lane: str, message: Message, data: bytes) -> None:
+    def uncaused(self) -> Turn | None:
+        """See Session."""
+        turn, self._uncaused = self._uncaused, None
+        return turn
+
+    def ask(self, lane: str, message: Message, data: bytes, ticket: Ticket | None = None) -> None:
         """A response has been asked for."""
         if len(self._waiting) + len(self._open) >= MOST:
             return
-        turn = self._turn()
+        turn = self._turn(ticket)
         turn.model = short(message.model)
         turn.end_user = short(message.safety_identifier) or short(message.user)
         turn.context_tokens = self._known.get(short(message.previous_response_id), 0)
@@ -79,15 +86,17 @@ class Lanes:
         self._newest.clear()
         return [turn.finished([], complete=False, apart=self._apart) for turn in found]
 
-    def _turn(self) -> Turn:
-        return Turn(self._now(), self._kind, self._category)
+    def _turn(self, ticket: Ticket | None = None) -> Turn:
+        return Turn(self._now(), self._kind, self._category, ticket)
 
     def _created(self, lane: str, raw: msgspec.Raw) -> None:
         response = _response(raw)
         response_id = short(response.id)
         if response_id in self._open or len(self._open) >= MOST:
             return
-        turn = self._next(lane) or self._turn()
+        turn = self._next(lane)
+        if turn is None:
+            turn = self._uncaused = self._turn()
         _name(turn, response)
         turn.answer.began = True
         self._open[response_id] = lane, turn
@@ -139,10 +148,24 @@ class ResponsesSession:
     def __init__(self, now: Callable[[], float], rules: tuple[Rule, ...], kind: Kind) -> None:
         self._lanes = Lanes(now, rules, kind, "completions")
 
-    def up(self, data: bytes) -> Iterable[Finished]:
+    @property
+    def length(self) -> Length | None:
+        return None
+
+    @property
+    def model(self) -> str:
+        return ""  # each response has its own
+
+    def uncaused(self) -> Turn | None:
+        return self._lanes.uncaused()
+
+    def asked(self, message: Message) -> Asked:  # noqa: ARG002 - the message itself says it
+        return NOTHING
+
+    def up(self, data: bytes, ticket: Ticket | None = None) -> Iterable[Finished]:
         message = read(data)
         if message is not None and message.kind == "response.create":
-            self._lanes.ask(short(message.stream_id), message, data)
+            self._lanes.ask(short(message.stream_id), message, data, ticket)
         return ()
 
     def down(self, data: bytes) -> Iterable[Finished]:

@@ -18,11 +18,19 @@ SOUND_BYTES_PER_S = 48_000  # of OpenAI's default: 24 kHz, 16 bits, mono
 _HELD = 4 * 1024  # bytes of a request that are kept until it is known whether anybody needs them
 
 
+class Ticket(msgspec.Struct, frozen=True):
+    """What was reserved for a response. number: its own on its socket. at_us: when it was, since 1970; 0 for never."""
+
+    number: int
+    at_us: int = 0
+
+
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """A response that has ended; or a transcription, or a session that is billed as a whole.
 
     begun_at: seconds since 1970. category: in which it counts as a request. model: as asked for. apart: the model is
     another than that of the socket. complete: False if the socket ended before it. status: of its own, 0 if none.
+    ticket: as it was begun with.
     """
 
     begun_at: float
@@ -35,6 +43,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = True
     status: int = 0
     end_user: str = ""
+    ticket: Ticket | None = None
 
     @property
     def refused(self) -> bool:
@@ -43,12 +52,36 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(Protocol):
-    """A socket's meter. It is shown what has gone up and come down, and gives what has ended with it."""
+    """A socket's meter. It is shown what has gone up and come down, and gives what has ended with it.
 
-    def up(self, message: bytes, /) -> Iterable[Finished]: ...
+    ticket: of the response that the message asks for.
+    """
+
+    def up(self, message: bytes, ticket: Ticket | None = None, /) -> Iterable[Finished]: ...
     def down(self, message: bytes, /) -> Iterable[Finished]: ...
     def end(self) -> Iterable[Finished]:
         """The socket has ended: what was under way."""
+
+    def uncaused(self) -> "Turn | None":
+        """The response that has begun last, if nobody had asked for it; told once."""
+
+    def asked(self, message: Message, /) -> Asked:
+        """What a response would read that this message asks for. Sizes as far as they are known."""
+
+    @property
+    def length(self) -> "Length | None":
+        """How much sound there was so far, on a socket that is billed by that; None on others."""
+
+    @property
+    def model(self) -> str:
+        """As the upstream calls the one that answers, or hears; empty if that is not known."""
+
+
+class Length(msgspec.Struct, frozen=True):
+    """ms: of sound, since the session began or was last billed. rate: bytes of a second of it."""
+
+    ms: int
+    rate: int
 
 
 class Turn:
@@ -56,10 +89,12 @@ class Turn:
 
     __slots__ = (
         "answer", "asked", "begun_at", "body", "category", "context_tokens", "end_user", "kind", "model", "sound_bytes",
+        "ticket",
     )  # fmt: skip
 
-    def __init__(self, begun_at: float, kind: Kind, category: str) -> None:
+    def __init__(self, begun_at: float, kind: Kind, category: str, ticket: Ticket | None = None) -> None:
         self.begun_at = begun_at
+        self.ticket = ticket
         self.kind = kind
         self.category = category
         self.model = self.end_user = ""
@@ -115,6 +150,7 @@ class Turn:
             complete=complete,
             status=status,
             end_user=self.end_user,
+            ticket=self.ticket,
         )
 
 

@@ -41,6 +41,29 @@ def test_a_long_message_that_only_looks_like_sound() -> None:
     assert read(b'{"type":"input_audio_buffer.append","audio":"' + b"A" * 10_000) is None
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"input_audio_buffer.append","audio":"%b","type":"response.create"}',
+        b'{"type":"input_audio_buffer.append","type":"response.create","audio":"%b"}',
+        b'{"type":"input_audio_buffer.append","audio":"%b","t\\u0079pe":"response.create"}',
+        b'{"type":"input_audio_buffer.append","audio":"%b",' + b" " * 300 + b'"type":"response.create"}',
+    ],
+)
+def test_a_long_message_with_two_types(data: bytes) -> None:
+    """The last one counts, as it does for most readers."""
+    found = read(data % (b"A" * 10_000))
+    assert found is not None
+    assert found.kind == "response.create"
+
+
+def test_half_a_character() -> None:
+    found = read(b'{"type":"response.create","response":{"instructions":"\\ud83d"}}')
+    assert found is not None
+    assert found.kind == "response.create"
+    assert read(b'{"type":"response.create","response":{"instructions":"\\ud83d"') is None
+
+
 TYPES = [
     "response.create", "response.created", "response.completed", "response.done", "response.output_text.delta", "error",
     "response.output_audio.delta", "session.created", "session.updated", "session.closed", "session.usage.updated",

@@ -1,0 +1,107 @@
+"""What one socket has reserved: each response, and each piece of a session, by a number of its own."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.clock import Clock
+from gateway.errors import KEYS_UNAVAILABLE, GatewayError
+from gateway.operations.table import Operation
+from gateway.proxy.admission.levels import Headers
+from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
+from gateway.proxy.admission.socket_asked import SocketRequest
+from gateway.usage.sockets.turns import Ticket
+from gateway.values import Principal, UsageEvent
+
+
+class Caller(Protocol):
+    """See `auth.identify.Caller`."""
+
+    async def now(self) -> Principal: ...
+    async def anew(self) -> Principal: ...
+
+
+class _Notes:
+    """What Admission notes of a response."""
+
+    def __init__(self, request_id: str, wall: float, model: str) -> None:
+        self.request_id = request_id
+        self.method = "GET"
+        self.wall = wall
+        self.model = model
+        self.upstream_model = ""
+        self.admitted_us = 0
+        self.levels: Headers = []
+
+
+class _Hold:
+    __slots__ = ("grant", "sent")
+
+    def __init__(self, grant: Grant) -> None:
+        self.grant = grant
+        self.sent = False
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What is to be reserved. models: see Wanted. more: see Wanted."""
+
+    operation: Operation
+    request: SocketRequest
+    models: Sequence[str]
+    more: bool = False
+
+
+class Holds:
+    """The reservations of one socket. Its ids are `{request_id}/{number}`, and so are those of the events."""
+
+    def __init__(self, admission: Admits, caller: Caller, request_id: str, clock: Clock) -> None:
+        self._admission = admission
+        self._caller = caller
+        self._request_id = request_id
+        self._clock = clock
+        self._held: dict[int, _Hold] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def take(self, number: int, wish: Wish) -> Ticket:
+        """Raises GatewayError as `Admission.reserve` and `Caller` do."""
+        notes = _Notes(f"{self._request_id}/{number}", self._clock.wall(), wish.request.model or "")
+        wanted = Wanted(wish.operation, wish.request, notes, notes, wish.models, wish.more)
+        try:
+            grant = await self._admission.reserve(await self._caller.now(), wanted)
+        except KeyChangedError:
+            try:
+                grant = await self._admission.reserve(await self._caller.anew(), wanted)
+            except KeyChangedError:
+                raise GatewayError(KEYS_UNAVAILABLE) from None
+        if grant is not None:
+            self._held[number] = _Hold(grant)
+        return Ticket(number, notes.admitted_us)
+
+    def sent(self, ticket: Ticket) -> None:
+        """What it was taken for has reached the upstream, or may have."""
+        if (hold := self._held.get(ticket.number)) is not None:
+            hold.sent = True
+
+    def settled(self, ticket: Ticket, event: UsageEvent) -> None:
+        """What it was taken for has ended with this event, which has the same id."""
+        if (hold := self._held.pop(ticket.number, None)) is not None:
+            self._admission.end(hold.grant, event, True)
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Nothing has used it."""
+        self._end(ticket.number)
+
+    def close(self, *, metered: bool) -> None:
+        """The socket has ended: gives back all that is left. metered: False if nobody can say what was used."""
+        for number in list(self._held):
+            if metered or not self._held[number].sent:
+                self._end(number)
+            else:
+                self._admission.abandon(self._held.pop(number).grant)
+
+    def _end(self, number: int) -> None:
+        if (hold := self._held.pop(number, None)) is not None:
+            self._admission.end(hold.grant, None, hold.sent)
