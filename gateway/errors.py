@@ -142,6 +142,11 @@ _QUOTA = (
 REQUESTS_LIMITED = ErrorKind("requests_limited", Fault.DOWNSTREAM, 429, "requests", _LIMITED, _REACHED)
 TOKENS_LIMITED = ErrorKind("tokens_limited", Fault.DOWNSTREAM, 429, "tokens", _LIMITED, _REACHED)
 REQUEST_TOO_LARGE = ErrorKind("request_too_large", Fault.DOWNSTREAM, 429, "tokens", _LIMITED, _TOO_LARGE, retry=False)
+REQUESTS_NEVER = ErrorKind(  # what is not counted in tokens: OpenAI's words, as far as they fit
+    "requests_never", Fault.DOWNSTREAM, 429, "requests", _LIMITED,
+    "Request too large for {model} in {where} on {words}: Limit {limit}, Requested {requested}. " + _LEARN_MORE,
+    retry=False,
+)  # fmt: skip
 ORGANIZATION_SPEND_LIMITED = ErrorKind(
     "organization_spend_limited",
     Fault.DOWNSTREAM,

@@ -269,6 +269,7 @@ async def run(child: Child, clock: Clock) -> None:
         patient=Reservations(client, keyspace, scripts),
     )
     tasks = Tasks()
+    refusals = Refusals(client, keyspace)
     subscribed = asyncio.Event()
     revocation = Revocation(model, worker.keys, worker.exchanges, tasks, log)
     tasks.spawn(revocation.listen(subscribed.set), "listen for changes of keys")
@@ -282,10 +283,12 @@ async def run(child: Child, clock: Clock) -> None:
     _spare_the_collector()
     tasks.spawn(_report(child, hot, worker, metrics), "report health")
     if worker.limits is not None:
-        tasks.spawn(worker.limits.record(Refusals(client, keyspace)), "record refusals")
+        tasks.spawn(worker.limits.record(refusals), "record refusals")
     await serve_until_told(child, worker.drain, _ORPHAN_S)
     await tasks.cancel()
     await worker.close()
+    if worker.limits is not None:
+        await worker.limits.record_rest(refusals)
     await outbox.close()
     metrics.flush()
     await hot.aclose()

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import ADMIN_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
+from gateway.errors import ADMIN_UNAVAILABLE, KEYS_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.admission.permitted import Permitted
 from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
@@ -65,8 +65,13 @@ class Pipeline(msgspec.Struct, frozen=True):
             attempts = self.router.route(taken.model)
             self.permitted.priced(operation, taken.model, attempts)
             principal, grant = await self._admit(visit, principal, operation, taken, attempts, key)
-            call = self.meter.begin(principal, operation, seen, taken)
-            await self._exchange(visit, operation, taken, attempts, key, call=call, grant=grant)
+            call = None
+            try:
+                call = self.meter.begin(principal, operation, seen, taken)
+                await self._exchange(visit, operation, taken, attempts, key, call)
+            finally:
+                if grant is not None:
+                    self._end(grant, call, sent=seen.attempts > 0)
         finally:
             seen.bytes_in = taken.size
             taken.release()
@@ -87,7 +92,17 @@ class Pipeline(msgspec.Struct, frozen=True):
             return principal, await self.admission.reserve(principal, wanted)
         except KeyChangedError:
             principal = await self.identify.anew(visit.request, key, visit.seen)
+        try:
             return principal, await self.admission.reserve(principal, wanted)
+        except KeyChangedError:  # again, or the record that Redis has is older than it should be
+            raise GatewayError(KEYS_UNAVAILABLE) from None
+
+    def _end(self, grant: Grant, call: CallMeter | None, *, sent: bool) -> None:
+        """Gives back what the call has not used. sent: an upstream may have seen it."""
+        if call is not None and sent and not call.settled:
+            self.admission.abandon(grant)
+        else:
+            self.admission.end(grant, call.event if call is not None else None, sent)
 
     async def _take(self, visit: Visit, operation: Operation | None, key: bytes) -> Taken:
         """Takes in a body that has to be waited for, after which the key must still be good."""
@@ -108,18 +123,16 @@ class Pipeline(msgspec.Struct, frozen=True):
         except GatewayError as error:
             raise GatewayError(ADMIN_UNAVAILABLE) if error.kind is UPSTREAM_UNREACHABLE else error from None
 
-    async def _exchange(
+    async def _exchange(  # noqa: PLR0917
         self,
         visit: Visit,
         operation: Operation | None,
         taken: Taken,
         attempts: tuple[Attempt, ...],
         key: bytes,
-        *,
         call: CallMeter | None = None,
-        grant: Grant | None = None,
     ) -> None:
-        """Sends the request up and its answer down; whatever way that ends, it is metered and settled."""
+        """Sends the request up and its answer down; whatever way that ends, it is metered."""
         seen, down, connection = visit.seen, visit.down, visit.connection
         relay = relay_for(taken, down, self.clock, self.loop, key, operation)
         if call is not None:
@@ -137,11 +150,8 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.exchanges.discard(relay)
             connection.writer = None
             seen.answered(relay.head_at, relay.upstream_request_id)
-            event = None
             if call is not None:
-                event = self.meter.settle(call, sent=relay.sent and ended != "refused", ended=ended)
-            if grant is not None:
-                self.admission.end(grant, event, seen.attempts > 0)
+                self.meter.settle(call, sent=relay.sent and ended != "refused", ended=ended)
         if ending.error is not None:
             if not down.started:
                 raise ending.error

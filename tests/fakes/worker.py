@@ -7,16 +7,18 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import prometheus_client
 
+from gateway.accounts.reservations import Reservations
 from gateway.clock import Clock, SystemClock
 from gateway.credentials import digest
 from gateway.proxy.app import Worker
 from gateway.proxy.auth.keys import KeysAwayError
 from gateway.proxy.metering.counters import usage_metrics
+from gateway.proxy.metering.outbox import Sink
 from gateway.settings.model import Settings
 from gateway.settings.transfer import convert
 from gateway.telemetry.logging import LineWriter, make_logger
@@ -195,11 +197,21 @@ class CapturedLines(LineWriter):
         return
 
 
+class Counters(Protocol):
+    """Where a worker's limits are counted and its usage goes to: see `tests.fakes.limited`."""
+
+    @property
+    def reservations(self) -> Reservations: ...
+    @property
+    def outbox(self) -> Sink: ...
+
+
 class Gateway:
     """A running worker and what can be seen of it."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, counters: Counters | None = None) -> None:
         self.keys = Keys()
+        self._counters = counters
         self.metrics = Metrics(more=usage_metrics(settings))
         self.events: list[UsageEvent] = []  # of usage
         self.logged: list[bytes] = []
@@ -215,12 +227,15 @@ class Gateway:
             clock=clock,
             lines=self.captured,
             outbox=self,
+            reservations=counters.reservations if counters is not None else None,
         )
         self.worker.keys.connected()
 
     def add(self, event: UsageEvent) -> None:
         """Takes usage, as the worker's outbox."""
         self.events.append(event)
+        if self._counters is not None:
+            self._counters.outbox.add(event)
 
     async def start(self) -> None:
         listening = socket.socket()
@@ -313,7 +328,12 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @asynccontextmanager
 async def gateway(
-    upstreams: "Upstream | str | Mapping[str, Any]", *, clock: Clock | None = None, tidy: bool = True, **sections: Any
+    upstreams: "Upstream | str | Mapping[str, Any]",
+    *,
+    clock: Clock | None = None,
+    tidy: bool = True,
+    counters: Counters | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Gateway]:
     """A worker in front of these upstreams. At its end it fails the test if something is left over.
 
@@ -321,7 +341,7 @@ async def gateway(
     """
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    made = Gateway(configured(upstreams, **sections), clock or SystemClock())
+    made = Gateway(configured(upstreams, **sections), clock or SystemClock(), counters)
     try:
         await made.start()
         try:

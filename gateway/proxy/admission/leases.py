@@ -1,7 +1,7 @@
 """What a worker holds in Redis, kept alive while its calls run, and given back for certain where a call never was."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.accounts.reservations import Reservations
 from gateway.accounts.usage_stream import Settlement
@@ -10,7 +10,8 @@ from gateway.redisdb.failures import RedisFailure
 from gateway.redisdb.hot_connection import backoff_s
 from gateway.tasks import Tasks
 
-_PER_LEASE = 3  # renewals: two may fail
+_PER_LEASE = 3  # rounds of renewal in a lease
+_AGAIN_S = 1.0  # after a round in which Redis did not take something
 _PER_SCRIPT = 200
 
 
@@ -38,9 +39,7 @@ class Leases:
         self._least_workers = least_workers
         self.workers = least_workers  # last known number of live ones, of all gateways on this Redis
         self._held: dict[str, tuple[str, float]] = {}  # id → organization, when it was begun or renewed
-        self._ends: dict[
-            str, tuple[str, bool]
-        ] = {}  # to be cancelled or released: id → organization, whether cancelled
+        self._ends: dict[str, tuple[str, bool]] = {}  # id → organization, whether cancelled rather than released
         self._wake = asyncio.Event()
         self._tasks = Tasks()
 
@@ -51,14 +50,14 @@ class Leases:
     async def close(self) -> None:
         """Gives back what is still to be, as far as one try goes."""
         await self._tasks.cancel()
-        await self._end_some()
+        await self.end_now()
 
     def hold(self, reservation_id: str, organization_id: str) -> None:
         """A reservation was made, or may have been."""
         self._held[reservation_id] = (organization_id, self._clock.monotonic())
 
     def let_go(self, reservation_id: str) -> None:
-        """It is settled by its event, which is on its way."""
+        """It is renewed no more: it is settled by its event, which is on its way, or else when its lease is over."""
         self._held.pop(reservation_id, None)
 
     def cancel(self, reservation_id: str, organization_id: str) -> None:
@@ -78,57 +77,72 @@ class Leases:
         self._wake.set()
 
     async def _renew(self) -> None:
+        pause_s = self.lease_s / _PER_LEASE
         while True:
-            await asyncio.sleep(self.lease_s / _PER_LEASE)
-            for organization_id in self._organizations():
-                await self._renew_of(organization_id)
+            await asyncio.sleep(pause_s)
+            pause_s = self.lease_s / _PER_LEASE
+            if not await self.renew_now():
+                pause_s = min(pause_s, _AGAIN_S)
 
-    async def _renew_of(self, organization_id: str) -> None:
+    async def renew_now(self) -> bool:
+        """Renews what is due, and the worker's own lease. Whether Redis took all of it."""
+        due = self._clock.monotonic() - self.lease_s / _PER_LEASE / 2  # the young ones can wait for the next round
+        owned: dict[str, list[str]] = {organization_id: [] for organization_id in self._organizations()}
+        for reservation_id, (organization_id, since) in self._held.items():
+            ids = owned.setdefault(organization_id, [])
+            if since <= due:
+                ids.append(reservation_id)
+        taken = [await self._renew_of(organization_id, ids) for organization_id, ids in owned.items()]
+        return all(taken)
+
+    async def _renew_of(self, organization_id: str, ids: Sequence[str]) -> bool:
         now = self._clock.monotonic()
-        due = now - self.lease_s / _PER_LEASE / 2  # the young ones can wait for the next round
-        ids = [key for key, (owner, since) in self._held.items() if owner == organization_id and since <= due]
         for start in range(0, max(1, len(ids)), _PER_SCRIPT):
             some = ids[start : start + _PER_SCRIPT]
             try:
                 extended = await self._reservations.extend(organization_id, self._worker_id, some, self.lease_s)
             except RedisFailure:
-                return
+                return False
             self.workers = max(self._least_workers, extended.workers)
             for reservation_id in extended.lost:
                 self._held.pop(reservation_id, None)
             for reservation_id in some:
                 if reservation_id in self._held:
                     self._held[reservation_id] = (organization_id, now)
+        return True
 
     async def _end_all(self) -> None:
         failures = 0
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if await self._end_some():
+            if await self.end_now():
                 failures = 0
             else:
                 failures += 1
                 await asyncio.sleep(backoff_s(failures))
                 self._wake.set()
 
-    async def _end_some(self) -> bool:
-        """Whether Redis took all that there was."""
-        ends = dict(list(self._ends.items())[:_PER_SCRIPT])
-        for organization_id, cancelled in sorted(set(ends.values())):
-            ids = [key for key, end in ends.items() if end == (organization_id, cancelled)]
+    async def end_now(self) -> bool:
+        """Cancels and releases what is to be. Whether Redis took all of it; the rest is kept for the next time."""
+        ends: dict[tuple[str, bool], list[str]] = {}
+        for reservation_id, end in self._ends.items():
+            ends.setdefault(end, []).append(reservation_id)
+        taken = [await self._end_of(*end, ids) for end, ids in ends.items()]
+        return all(taken)
+
+    async def _end_of(self, organization_id: str, cancelled: bool, ids: Sequence[str]) -> bool:
+        for start in range(0, len(ids), _PER_SCRIPT):
+            some = ids[start : start + _PER_SCRIPT]
             try:
                 if cancelled:
-                    await self._reservations.cancel(organization_id, ids)
+                    await self._reservations.cancel(organization_id, some)
                 else:
-                    nothing = [_nothing(reservation_id) for reservation_id in ids]
-                    await self._reservations.settle(nothing, organization_id)
+                    await self._reservations.settle([_nothing(one) for one in some], organization_id)
             except RedisFailure:
                 return False
-            for reservation_id in ids:
-                del self._ends[reservation_id]
-        if self._ends:
-            self._wake.set()
+            for reservation_id in some:
+                self._ends.pop(reservation_id, None)
         return True
 
 

@@ -1,6 +1,7 @@
 """Makes the parts of this room, and keeps them running."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
@@ -88,6 +89,11 @@ class Limits:
                 await refusals.append(self._told.take())
             except RedisFailure:
                 continue  # they are in the metrics, and the first ones in the log
+
+    async def record_rest(self, refusals: Refusals) -> None:
+        """Writes down what is left, as far as one try goes."""
+        with contextlib.suppress(RedisFailure):
+            await refusals.append(self._told.end())
 
     async def close(self) -> None:
         await self.leases.close()

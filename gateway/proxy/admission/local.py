@@ -13,7 +13,9 @@ Bucket = tuple[str, str, str, str]
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A limit that refused. used: in the limit's unit, of this worker's share. wait_us: None if it will never pass."""
+    """A limit that refused. used: in the limit's unit, of this worker's share. wait_us: 0 if nobody knows, as with what
+    runs; None if it will never pass.
+    """
 
     applied: Applied
     used: int
@@ -23,7 +25,8 @@ class Hit(msgspec.Struct, frozen=True):
 class LocalLimits:
     """The buckets and counts of one worker. A share is the limit divided by the number of workers, one call at least.
 
-    Buckets refill continuously and take a call or refuse it as a whole, like those in Redis; they begin full.
+    Buckets refill continuously and take a call or refuse it as a whole, like those in Redis; they begin full. A call
+    that fits the limit but not the share passes when the bucket is full, and all of it is waited for afterwards.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -44,7 +47,7 @@ class LocalLimits:
             if limit.kind == CONCURRENT:
                 running = self._running.get(bucket, 0)
                 if running >= max(min(1, limit.limit), limit.limit // workers) and not limit.shadow:
-                    return Hit(applied, running, None)
+                    return Hit(applied, running, 0 if limit.limit else None)
                 counted.append(bucket)
                 continue
             amount = getattr(taking, RATES[limit.kind].unit)
@@ -59,7 +62,7 @@ class LocalLimits:
         for bucket in counted:
             self._running[bucket] = self._running.get(bucket, 0) + 1
         if len(self._full_at) > _MOST_BUCKETS:
-            self._full_at = {name: at for name, at in self._full_at.items() if at > now}
+            self._prune(now)
         return tuple(counted)
 
     def give_back(self, counted: Iterable[Bucket]) -> None:
@@ -71,6 +74,11 @@ class LocalLimits:
             else:
                 self._running.pop(bucket, None)
 
+    def _prune(self, now: float) -> None:
+        """Forgets full buckets; if that is too few, for clients name models, then those that are full first."""
+        left = sorted(((at, name) for name, at in self._full_at.items() if at > now), reverse=True)
+        self._full_at = {name: at for at, name in left[: _MOST_BUCKETS // 2]}
+
     def _moved(
         self, bucket: Bucket, limit: RateLimit, amount: int, workers: int, now: float
     ) -> float | tuple[int, int | None]:
@@ -80,10 +88,13 @@ class LocalLimits:
         share = max(limit.limit * rate.factor / workers, min(1, limit.limit))
         if not share:
             return 0, None
-        capacity = share if limit.burst is None else min(share, max(1.0, limit.burst * rate.factor / workers))
+        most = limit.limit if limit.burst is None else min(limit.limit, limit.burst)  # at once, of all workers
         us_each = rate.period_us / share
         start = max(now, self._full_at.get(bucket, 0.0))
+        if amount > most * rate.factor:
+            return round((start - now) / us_each), None
+        capacity = max(amount, min(share, most * rate.factor / workers))
         over = start + amount * us_each - now - capacity * us_each
         if over <= 1.0:
             return start + amount * us_each
-        return round((start - now) / us_each), None if amount > capacity else int(over)
+        return round((start - now) / us_each), int(over)

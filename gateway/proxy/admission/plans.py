@@ -9,7 +9,7 @@ from gateway.settings.limits import WhenRedisIsAway
 from gateway.values import Principal
 
 _MOST_PLANS = 20_000
-_LONGEST_MODEL = 200  # characters of a client's model that make a difference
+LONGEST_MODEL = 200  # characters of a client's model that make a difference
 
 
 class Planned:
@@ -54,15 +54,17 @@ class Plans:
         return tuple(self._documents)
 
     def of(self, principal: Principal, model: str | None) -> Planned:
-        model = (model or "")[:_LONGEST_MODEL]
+        model = (model or "")[:LONGEST_MODEL]
         planned = self._plans.get((principal.key_id, principal.version, model))
         return planned if planned is not None else self._made(principal, model)
 
     def update(self, organization_id: str, version: int, changes: Mapping[str, bytes | None], *, since: int) -> None:
         """What has changed in an organization's documents since the version `since`."""
         documents = self._documents.get(organization_id) or LimitDocuments(organization_id)
-        self._documents[organization_id] = documents.updated(version, changes, since=since)
-        self._plans.clear()
+        updated = documents.updated(version, changes, since=since)
+        if updated is not documents:
+            self._documents[organization_id] = updated
+            self._plans.clear()
 
     def _made(self, principal: Principal, model: str) -> Planned:
         organization_id = principal.organization_id

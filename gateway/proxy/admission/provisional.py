@@ -10,8 +10,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def head_of(principal: Principal, operation: Operation, model: str) -> bytes:
-    """What the events of a principal, an operation and a model have in common; `of_tokens` makes them whole."""
-    line = UsageLine(category=operation.category, request_model=model, source="estimated")
+    """What the events of a principal, an operation and a model have in common; `of_tokens` makes them whole. model: as
+    the client names it, so it may be anything."""
+    line = UsageLine(category=operation.category, request_model=as_text(model), source="estimated")
     whole = _encode(event_of(principal, operation, "", line))
     start = whole.index(b'"at_us":0,') + len(b'"at_us":0,')
     end = whole.rindex(b'"source":"estimated"') + len(b'"source":"estimated"')
@@ -23,6 +24,11 @@ def of_tokens(head: bytes, call_id: str, estimate: Estimate) -> bytes:
     return b'%b,"quantities":{"input_tokens":%d,"output_tokens":%d},"nano_usd":%d}],"unconfirmed":true,"id":"%b"}' % (
         head, estimate.input_tokens, estimate.output_tokens, estimate.taking.nano_usd, call_id.encode(),
     )  # fmt: skip
+
+
+def as_text(model: str) -> str:
+    """A client's model without what JSON has no form for."""
+    return model.encode("utf-8", "replace").decode()
 
 
 def event_of(principal: Principal, operation: Operation, call_id: str, line: UsageLine) -> UsageEvent:

@@ -9,6 +9,7 @@ from gateway.errors import (
     PROJECT_SPEND_LIMITED,
     REQUEST_TOO_LARGE,
     REQUESTS_LIMITED,
+    REQUESTS_NEVER,
     TOKENS_LIMITED,
     USER_SPEND_LIMITED,
     ErrorKind,
@@ -33,7 +34,7 @@ def refusal(  # noqa: PLR0917 - a refusal is made of all of this
     """The error for a call that a limit refused.
 
     used: of the limit, in its unit (nano-USD of a spend limit) before this call. wait_us: when this call would pass,
-    None for never: it is larger than the whole limit.
+    which is told in whole milliseconds, none too few; None for never: it is larger than the whole limit.
     """
     where = _where(applied, organization_id)
     limit = applied.limit
@@ -47,20 +48,22 @@ def refusal(  # noqa: PLR0917 - a refusal is made of all of this
             requested=_usd(taking.nano_usd),
         )
     requested, words, factor = _requested(limit, taking)
-    kind = TOKENS_LIMITED if limit.kind in RATES and RATES[limit.kind].unit in _TOKENS else REQUESTS_LIMITED
-    if wait_us is None and limit.kind != CONCURRENT:
-        kind = REQUEST_TOO_LARGE
-    wait = CONCURRENT_WAIT_US if limit.kind == CONCURRENT else wait_us
+    of_tokens = limit.kind in RATES and RATES[limit.kind].unit in _TOKENS
+    if wait_us is None:
+        kind = REQUEST_TOO_LARGE if of_tokens else REQUESTS_NEVER
+    else:
+        kind = TOKENS_LIMITED if of_tokens else REQUESTS_LIMITED
+        wait_us = max(1000, -(-wait_us // 1000) * 1000) if limit.kind != CONCURRENT else CONCURRENT_WAIT_US
     return GatewayError(
         kind,
-        wait_us=wait,
+        wait_us=wait_us,
         model=model or "default",
         where=where,
         words=words,
         limit=limit.limit,
         used=_declared(used, factor),
         requested=_declared(requested, factor),
-        wait=go_duration(max(1000, wait or 0)),
+        wait=go_duration(wait_us or 0),
     )
 
 

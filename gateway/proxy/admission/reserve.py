@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -16,13 +16,13 @@ from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request,
 from gateway.proxy.admission.leases import Leases
 from gateway.proxy.admission.levels import Headers, level_headers
 from gateway.proxy.admission.local import Bucket, Hit, LocalLimits
-from gateway.proxy.admission.plans import Planned, Plans
-from gateway.proxy.admission.provisional import event_of, head_of, of_tokens
+from gateway.proxy.admission.plans import LONGEST_MODEL, Planned, Plans
+from gateway.proxy.admission.provisional import as_text, event_of, head_of, of_tokens
 from gateway.proxy.admission.refusal import refusal
 from gateway.proxy.admission.tallies import Tallies
 from gateway.redisdb.failures import HotUnavailable, RedisFailure
 from gateway.settings.limits import WhenRedisIsAway
-from gateway.values import Principal, UsageEvent
+from gateway.values import Principal, UsageEvent, UsageLine
 
 _TRIES = 3  # of a reserve: limits may change again while it is repeated
 
@@ -49,6 +49,7 @@ class Admits(Protocol):
 
     async def reserve(self, principal: Principal, wanted: "Wanted", /) -> "Grant | None": ...
     def end(self, grant: "Grant", event: UsageEvent | None, sent: bool, /) -> None: ...
+    def abandon(self, grant: "Grant", /) -> None: ...
 
 
 class Open:
@@ -58,6 +59,9 @@ class Open:
         return None
 
     def end(self, *_: object) -> None:
+        return None
+
+    def abandon(self, *_: object) -> None:
         return None
 
 
@@ -73,15 +77,18 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Grant:
-    """What a call was admitted with. counted: what it holds of local limits."""
+    """What a call was admitted with. reserved: whether Redis has the reservation; maybe: or may have it yet. counted:
+    what it holds of local limits.
+    """
 
-    __slots__ = ("counted", "estimate", "id", "organization_id", "planned")
+    __slots__ = ("counted", "estimate", "id", "organization_id", "planned", "reserved")
 
     def __init__(self, call_id: str, organization_id: str, planned: Planned, estimate: Estimate) -> None:
         self.id = call_id
         self.organization_id = organization_id
         self.planned = planned
         self.estimate = estimate
+        self.reserved: Literal["yes", "maybe", "no"] = "no"
         self.counted: tuple[Bucket, ...] = ()
 
 
@@ -129,6 +136,34 @@ class Admission:
                 return grant
         raise GatewayError(LIMITS_UNAVAILABLE)
 
+    def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
+        """The call has ended. event: what settles it, on its way to Redis. sent: an upstream may have seen it."""
+        if grant.counted:
+            self._local.give_back(grant.counted)
+        self._end_lease(grant, settles=event is not None, sent=sent)
+        if event is not None:
+            self._tallies.settled(event)
+            self._learn(grant, event)
+
+    def abandon(self, grant: Grant) -> None:
+        """The call has ended, and nobody can say what it used: it is charged as reserved when its lease is over."""
+        if grant.counted:
+            self._local.give_back(grant.counted)
+        self._leases.let_go(grant.id)
+
+    def _end_lease(self, grant: Grant, *, settles: bool, sent: bool) -> None:
+        leases = self._leases
+        if grant.reserved == "no":
+            return  # its event, if it has one, is charged in full
+        if settles:
+            leases.let_go(grant.id)
+        # Redis may take a reserve that timed out after the event, and nobody would end it: hence the tombstone. If the
+        # event comes second, it is charged in full.
+        if grant.reserved == "maybe" or not (settles or sent):
+            leases.cancel(grant.id, grant.organization_id)
+        elif not settles:
+            leases.release(grant.id, grant.organization_id)
+
     def _estimated(self, mode: Reserve, principal: Principal, wanted: Wanted) -> Estimate:
         """What the call takes. Raises GatewayError UNBOUNDED."""
         seen = wanted.seen
@@ -144,19 +179,6 @@ class Admission:
         if isinstance(estimate, Unbounded):
             raise GatewayError(UNBOUNDED, reason=estimate.reason)
         return estimate
-
-    def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
-        """The call has ended. event: what settles it, on its way to Redis. sent: an upstream may have seen it."""
-        if grant.counted:
-            self._local.give_back(grant.counted)
-        if event is not None:
-            self._leases.let_go(grant.id)
-            self._tallies.settled(event)
-            self._learn(grant, event)
-        elif sent:
-            self._leases.release(grant.id, grant.organization_id)
-        else:
-            self._leases.cancel(grant.id, grant.organization_id)
 
     async def _taken(self, grant: Grant, event: bytes, seen: Notes, down: Answering) -> bool:
         """Whether the call is admitted; False if its limits have changed, and are known now. Raises as `reserve`."""
@@ -192,9 +214,10 @@ class Admission:
 
     def _admitted(self, grant: Grant, answer: Admitted, seen: Notes, down: Answering) -> None:
         plan, tallies = grant.planned.plan, self._tallies
+        self._leases.hold(grant.id, grant.organization_id)
+        grant.reserved = "yes"
         seen.admitted_us = answer.at_us
         down.levels = level_headers(plan.entries, answer.requests, answer.tokens)
-        self._leases.hold(grant.id, grant.organization_id)
         tallies.reserved(grant.estimate.taking)
         for level in (answer.requests, answer.tokens):
             if level is not None:
@@ -228,6 +251,7 @@ class Admission:
         grant.counted = taken
         self._tallies.without_redis("admitted")
         if run:
+            grant.reserved = "maybe"
             self._leases.hold(grant.id, grant.organization_id)
 
     def _provisional(
@@ -236,11 +260,12 @@ class Admission:
         if operation is None:
             return b""  # it is not known to cost anything
         if estimate.line is not None:
-            line = self._estimator.provisional(estimate, operation, seen.model)
+            model = as_text(seen.model[:LONGEST_MODEL])
+            line = _plain(self._estimator.provisional(estimate, operation, model), model)
             return provisional(event_of(principal, operation, seen.request_id, line))
         head = planned.heads.get(operation.id)
         if head is None:
-            head = planned.heads[operation.id] = head_of(principal, operation, seen.model)
+            head = planned.heads[operation.id] = head_of(principal, operation, seen.model[:LONGEST_MODEL])
         return of_tokens(head, seen.request_id, estimate)
 
     def _learn(self, grant: Grant, event: UsageEvent) -> None:
@@ -253,3 +278,10 @@ class Admission:
 
 class KeyChangedError(Exception):
     """The key's record is another than the principal that was asked for."""
+
+
+def _plain(line: UsageLine, model: str) -> UsageLine:
+    """A line whose models, which may be a client's words, are as text and not too long."""
+    return msgspec.structs.replace(
+        line, request_model=model, upstream_model=as_text(line.upstream_model[:LONGEST_MODEL])
+    )

@@ -6,6 +6,8 @@ from gateway.proxy.admission.told import Told, name_of
 from gateway.telemetry.metrics import Metrics
 from gateway.values import Taking, UsageEvent
 
+_SHOWN_FLUSHES = 60  # for about so many a limit's use is shown: calls may be rarer than flushes
+
 
 class Tallies:
     """Counts for one worker; `flush` carries them over a few times a second."""
@@ -20,7 +22,9 @@ class Tallies:
         self._histogram = metrics.histogram("gateway_reserve_seconds")
         self._seconds = self._histogram.counted()
         self._reserved_tokens = self._reserved_nano_usd = self._settled_tokens = self._settled_nano_usd = 0
+        self._flushes = 0
         self._used: dict[tuple[str, str], float] = {}
+        self._used_before: dict[tuple[str, str], float] = {}
         self._shown: set[tuple[str, str]] = set()
 
     def took(self, seconds: float) -> None:
@@ -38,10 +42,11 @@ class Tallies:
             self._settled_nano_usd += line.nano_usd or 0
 
     def used(self, applied: Applied, remaining: int) -> None:
-        """What a call's tightest limit has left. Of projects' limits, the largest share since the last flush shows."""
+        """What a call's tightest limit has left. Of projects' limits, the largest share of the last seconds shows."""
         limit = applied.limit
         if applied.scope in {"project", "project_model"} and isinstance(limit, RateLimit) and limit.limit:
-            key, share = (applied.subject, limit.kind), 1 - remaining / limit.limit
+            capacity = limit.limit if limit.burst is None else min(limit.limit, limit.burst)
+            key, share = (applied.subject, limit.kind), 1 - remaining / capacity
             if share > self._used.get(key, -1.0):
                 self._used[key] = share
 
@@ -68,9 +73,17 @@ class Tallies:
             self._tokens.add(("settled",), self._settled_tokens)
             self._usd.add(("settled",), self._settled_nano_usd / 1e9)
         self._reserved_tokens = self._reserved_nano_usd = self._settled_tokens = self._settled_nano_usd = 0
-        for key in self._shown - self._used.keys():
-            self._metrics.set("gateway_limit_utilization", 0.0, key)
+        self._show_use()
+
+    def _show_use(self) -> None:
+        used = dict(self._used_before)
         for key, share in self._used.items():
+            used[key] = max(share, used.get(key, 0.0))
+        for key in self._shown - used.keys():
+            self._metrics.set("gateway_limit_utilization", 0.0, key)
+        for key, share in used.items():
             self._metrics.set("gateway_limit_utilization", share, key)
-        self._shown = set(self._used)
-        self._used = {}
+        self._shown = set(used)
+        self._flushes += 1
+        if self._flushes >= _SHOWN_FLUSHES:
+            self._flushes, self._used_before, self._used = 0, self._used, {}

@@ -5,11 +5,13 @@ import msgspec
 from gateway.accounts.plan import Plan
 from gateway.accounts.refusals import Refusal
 from gateway.clock import Clock
+from gateway.errors import without_keys
 from gateway.limits import Applied, RateLimit
 from gateway.telemetry.logging import Logger
 
 MOST_TOLD = 10
 _MOST_KEPT = 10_000  # keys and limits in a minute; what is refused beyond is only in the metrics
+_MOST_WAITING = 20_000  # that were not taken yet; of what comes then, the same holds
 _LONGEST_MODEL = 200
 _MINUTE_S = 60
 
@@ -44,7 +46,7 @@ class Told:
             limit=name_of(applied),
             scope=applied.scope,
             subject=applied.subject,
-            model=model[:_LONGEST_MODEL],
+            model=_shown(model),
             request_id=request_id,
             shadow=shadow,
         )
@@ -57,7 +59,7 @@ class Told:
             self._log.info("limit_would_refuse" if shadow else "limit_refuses", **msgspec.structs.asdict(refusal))
         kept.number += 1
         if kept.number <= MOST_TOLD:
-            self._waiting.append(refusal)
+            self._wait(refusal)
 
     def take(self) -> list[Refusal]:
         self._turn()
@@ -78,8 +80,17 @@ class Told:
         for kept in self._kept.values():
             more = kept.number - MOST_TOLD
             if more > 0:
-                self._waiting.append(msgspec.structs.replace(kept.first, request_id="", model="", count=more))
+                self._wait(msgspec.structs.replace(kept.first, request_id="", model="", count=more))
         self._kept.clear()
+
+    def _wait(self, refusal: Refusal) -> None:
+        if len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(refusal)
+
+
+def _shown(model: str) -> str:
+    """A client's words, as they may stand in a log and in JSON."""
+    return without_keys(model[:_LONGEST_MODEL]).encode("utf-8", "replace").decode()
 
 
 def name_of(applied: Applied) -> str:

@@ -10,7 +10,7 @@ from gateway.usage.kinds import Kind
 from gateway.usage.lines import Answer
 from gateway.usage.rules import Rule
 from gateway.usage.taps import Tap, tap_for
-from gateway.values import FormFacts, Principal
+from gateway.values import FormFacts, Principal, UsageEvent
 
 _MOST_HELD = 64 * 1024 * 1024
 _UNCOUNTED = 16 * 1024  # bytes of a body that is not worth counting
@@ -63,9 +63,15 @@ class Held:
 
 
 class CallMeter:
-    """Notes on one call. `opened` and what it gives are the relay's; the rest is for the meter."""
+    """Notes on one call. `opened` and what it gives are the relay's; the rest is for the meter.
 
-    __slots__ = ("_asked", "_body", "_counted", "_held", "_request", "_tap", "plan", "principal", "seen", "status")
+    settled: the call has ended, and the meter knows what it used; event: what it has handed over for that, if anything.
+    """
+
+    __slots__ = (
+        "_asked", "_body", "_counted", "_held", "_request", "_tap", "event", "plan", "principal", "seen", "settled",
+        "status",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, principal: Principal, seen: Observation, request: Request, held: Held) -> None:
         self._held = held
@@ -74,6 +80,8 @@ class CallMeter:
         self.principal = principal
         self.seen = seen
         self.status = 0
+        self.settled = False
+        self.event: UsageEvent | None = None
         self._request = request
         self._body: bytes | bytearray = b""
         self._asked: Asked | None = None

@@ -4,7 +4,6 @@ Labels are bounded: the model is a name from the price book or the settings' rou
 project, and the user and the key only where a setting says so.
 """
 
-import operator
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -40,17 +39,21 @@ def usage_metrics(settings: Settings) -> tuple[Metric, ...]:
 class _Sum:
     """What the lines amount to that have category, source and labels in common."""
 
-    __slots__ = ("nano_usd", "number", "quantities", "requests")
+    __slots__ = ("_lines", "nano_usd", "number", "requests")
 
     def __init__(self) -> None:
         self.nano_usd = self.number = self.requests = 0
-        self.quantities = (0,) * len(Quantities.__struct_fields__)
+        self._lines: list[Quantities] = []  # summed up together, which costs a quarter of one by one
 
     def add(self, line: UsageLine, *, request: bool) -> None:
         self.number += 1
         self.nano_usd += line.nano_usd or 0
         self.requests += request
-        self.quantities = tuple(map(operator.add, self.quantities, _values(line.quantities)))
+        self._lines.append(line.quantities)
+
+    @property
+    def quantities(self) -> Quantities:
+        return Quantities(*map(sum, zip(*map(_values, self._lines), strict=True)))
 
 
 _values = msgspec.structs.astuple
@@ -100,7 +103,7 @@ class UsageCounters:
         for (category, source, project, model, batch, user, key), total in sums.items():
             labels: tuple[str, ...] = (project, model, "true" if batch else "false")
             labels += ((user,) if self._by_user else ()) + ((key,) if self._by_key else ())
-            used = Quantities(*total.quantities)
+            used = total.quantities
             for field, family in self._families.get(category or "", ()):
                 amount = field(used)
                 if amount:

@@ -94,14 +94,15 @@ class Meter:
         session = make(self._clock.wall, plan.rules, plan.kind)
         return SocketMeter(plan, principal, seen, session, self.settle_response)
 
-    def settle(self, call: CallMeter, *, sent: bool, ended: str) -> UsageEvent | None:
-        """The call has ended; gives its event, which is on its way. None if there is none: no upstream has seen the
-        call, or it is of an unknown kind and says nothing of usage.
+    def settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
+        """The call has ended; `call.event` is its event, which is on its way. None if there is none: no upstream has
+        seen the call, or it is of an unknown kind and says nothing of usage.
 
         sent: whether an upstream may have taken it on. ended: as in the access line.
         """
         try:
-            return self._settle(call, sent=sent, ended=ended)
+            call.event = self._settle(call, sent=sent, ended=ended)
+            call.settled = True
         finally:
             call.done()
 

@@ -126,7 +126,7 @@ class Accounts:
         assert isinstance(found, Refused), found
         return found
 
-    def settle(self, plan: Plan, id: str, at_us: int, nano_usd: int, **used: int) -> int:  # noqa: A002
+    def settle(self, plan: Plan, id: str, at_us: int, nano_usd: int, **used: Any) -> int:  # noqa: A002
         event = pack(self.event(plan, id, nano_usd, at_us))
         settlement = msgspec.structs.replace(Settlement(event=event), **used)
         return done(self.reservations.settle([settlement]))
