@@ -8,7 +8,6 @@ import msgspec
 from gateway.clock import Clock
 from gateway.errors import KEYS_UNAVAILABLE, GatewayError
 from gateway.operations.table import Operation
-from gateway.proxy.admission.levels import Headers
 from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
 from gateway.proxy.admission.socket_asked import SocketRequest
 from gateway.usage.sockets.turns import Ticket
@@ -19,7 +18,7 @@ class Caller(Protocol):
     """See `auth.identify.Caller`."""
 
     async def now(self) -> Principal: ...
-    async def anew(self) -> Principal: ...
+    async def anew(self, old: Principal, /) -> Principal: ...
 
 
 class _Notes:
@@ -32,7 +31,7 @@ class _Notes:
         self.model = model
         self.upstream_model = ""
         self.admitted_us = 0
-        self.levels: Headers = []
+        self.levels = b""
 
 
 class _Hold:
@@ -69,11 +68,12 @@ class Holds:
         """Raises GatewayError as `Admission.reserve` and `Caller` do."""
         notes = _Notes(f"{self._request_id}/{number}", self._clock.wall(), wish.request.model or "")
         wanted = Wanted(wish.operation, wish.request, notes, notes, wish.models, wish.more)
+        principal = await self._caller.now()
         try:
-            grant = await self._admission.reserve(await self._caller.now(), wanted)
+            grant = await self._admission.reserve(principal, wanted)
         except KeyChangedError:
             try:
-                grant = await self._admission.reserve(await self._caller.anew(), wanted)
+                grant = await self._admission.reserve(await self._caller.anew(principal), wanted)
             except KeyChangedError:
                 raise GatewayError(KEYS_UNAVAILABLE) from None
         if grant is not None:

@@ -21,9 +21,9 @@ class Caller(msgspec.Struct, frozen=True):
         """The principal, as long as its key is good."""
         return await self.identify.ask(self.request, self.hashed, self.seen)
 
-    async def anew(self) -> Principal:
-        """The same after its record has changed, which was not heard of yet."""
-        return await self.identify.anew(self.request, self.hashed, self.seen)
+    async def anew(self, old: Principal) -> Principal:
+        """The same after its record has changed, which was not heard of yet: see `Identify.anew`."""
+        return await self.identify.anew(self.request, self.hashed, self.seen, old)
 
 
 class Identify:
