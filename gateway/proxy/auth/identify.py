@@ -22,7 +22,7 @@ class Caller(msgspec.Struct, frozen=True):
         return await self.identify.ask(self.request, self.hashed, self.seen)
 
     async def anew(self, old: Principal) -> Principal:
-        """The same after its record has changed, which was not heard of yet. old: the one that is not what it was."""
+        """The same after its record has changed, which was not heard of yet: see `Identify.anew`."""
         return await self.identify.anew(self.request, self.hashed, self.seen, old)
 
 
