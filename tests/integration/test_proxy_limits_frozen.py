@@ -51,6 +51,7 @@ async def test_calls_that_were_refused_meanwhile_cost_nothing(start_server: Star
     async with limited(start_server(), tmp_path, ANSWERS, deadline_ms=500) as stand:
         await stand.publish({"o": own(RUNNING, SpendLimit("day", 10**12))})
         await stand.gw.ask(CHAT, ASKED)
+        await stand.settled()
         stand.server.pause()
         found = await asyncio.gather(*(stand.gw.ask(CHAT, ASKED) for _ in range(3)))
         assert {(one.status, one.error["code"]) for one in found} == {(503, "limit_check_unavailable")}
