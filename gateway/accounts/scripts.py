@@ -15,7 +15,7 @@ class Scripts(Protocol):
     def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]: ...
 
 
-COUNTING = ("windows", "records", "endings")  # what scripts build on that end reservations
+COUNTING = ("windows", "records", "fields", "endings")  # what scripts build on that end reservations
 
 
 def load(name: str, *before: str, after: Sequence[str] = ()) -> Script:
@@ -37,7 +37,7 @@ class AccountScripts(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls) -> Self:
         return cls(
-            reserve=load("reserve", "windows", "records", after=("endings", "reserve_again")),
+            reserve=load("reserve", "windows", "records", after=("fields", "endings", "reserve_again")),
             settle=load("settle", *COUNTING),
             cancel=load("cancel", *COUNTING),
             extend=load("extend", "windows"),

@@ -34,7 +34,7 @@ class Spend:
         self._keyspace = keyspace
         self._now_us = now_us
         self._open = load("open_epoch")
-        self._read = load("read_spend", "windows")
+        self._read = load("read_spend", "windows", "fields")
         self._reset = load("reset_spend", *COUNTING)
 
     async def open_epoch(self, organization_id: str, epoch: str) -> bool:

@@ -1,17 +1,9 @@
 -- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and
--- records.lua; what follows, endings.lua and reserve_again.lua, runs only if it would be refused.
+-- records.lua; what follows, fields.lua, endings.lua and reserve_again.lua, runs only if it would be refused.
 --
 -- KEYS[1]      the organization's base key
 -- ARGV[1]      now in µs, or 0
--- ARGV[2]      the plan, as MessagePack (plan.py makes it): an array of
---              1 version of the limit documents, 2 version of the key's record (0: not to be checked), 3 the key's id,
---              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse
---                (0, 1),
---              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one
---                refills in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
---              7 spend limits: window (1 day, 2 week, 3 month, 4 total), number of the subject, nano-dollars, shadow,
---                number of the limit; ..
---              8 limits of what runs at a time: name, limit, shadow, number of the limit; ..
+-- ARGV[2]      the plan: see records.lua
 -- ARGV[3]      id of the reservation
 -- ARGV[4]      its lease in µs
 -- ARGV[5]      its event, should it never be settled: JSON without at_us; '': none
@@ -25,53 +17,68 @@
 -- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is
 -- full.
 --
--- Calls of the server, at most: TIME, GET, HMGET versions, MGET of buckets and running counts, HMGET of three windows
--- (and of up to six days for a limit per week), PSETEX a bucket, INCR a count, HSET of three windows, SET, ZADD. A
--- refusal writes nothing, but looks for what has expired: ZRANGEBYSCORE.
+-- Calls of the server, at most: TIME, HMGET of versions, of buckets and running counts, of spend (with the earlier days
+-- of a limit per week); SET, if there is no such record; HSET of buckets and counts, and of spend, ZADD. Whatever is
+-- not admitted looks for an earlier record: GET. A refusal writes nothing, but looks for what has expired:
+-- ZRANGEBYSCORE.
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
 local NEVER = -1
 
 local id, nano = ARGV[3], tonumber(ARGV[11])
 local taking = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
-local plan = cmsgpack.unpack(ARGV[2])
-local subjects, buckets = plan[PLAN_SUBJECTS], plan[PLAN_BUCKETS]
-local spends, running = plan[PLAN_SPENDS], plan[PLAN_RUNNING]
+local plan = { cmsgpack.unpack(ARGV[2]) }
+local many, runs, some, limits = plan[5], plan[6], plan[7], plan[8]
+local RATES = NAMES + many + runs + some -- behind which they begin
+local COUNTS = RATES + many * BUCKET
+local SPENDS = COUNTS + runs * RUNNING
 local values = {} -- of buckets, then of running counts
 local fulls = {} -- of buckets: when each is full again, before or after this
 
 local function read_counts()
-  local names = {}
-  for i = 1, #buckets, BUCKET do
-    names[#names + 1] = base .. buckets[i]
+  if many + runs > 0 then
+    values = call('HMGET', BUCKETS, unpack(plan, NAMES + 1, NAMES + many + runs))
   end
-  for i = 1, #running, RUNNING do
-    names[#names + 1] = base .. running[i]
-  end
-  if #names > 0 then
-    values = redis.call('MGET', unpack(names))
-  end
-  for n = 1, #buckets / BUCKET do
-    fulls[n] = max((values[n] or 0) / PARTS, tick)
+  for n = 1, many do
+    local full = (values[n] or 0) / PARTS
+    fulls[n] = full > tick and full or tick
   end
 end
 
-local function with_levels(reply)
-  local remaining, reset, entry = {}, {}, { -1, -1 }
-  for n, full in ipairs(fulls) do
-    local i = (n - 1) * BUCKET + 1
-    local unit = buckets[i + 1]
-    if unit <= 2 and buckets[i + 4] == 0 then
-      local left = max(0, floor((buckets[i + 3] - (full - tick)) / buckets[i + 2]))
-      if not remaining[unit] or left < remaining[unit] then
-        remaining[unit], reset[unit], entry[unit] = left, ceil(full - tick), buckets[i + 5]
+local function with_levels(kind, at)
+  local entry, left, reset = -1, 0, 0 -- of requests
+  local entry2, left2, reset2 = -1, 0, 0 -- of tokens
+  local i = RATES
+  for n = 1, many do
+    local unit = plan[i + 1]
+    if unit <= 2 and plan[i + 4] == 0 then
+      local rest = fulls[n] - tick
+      local remains = floor((plan[i + 3] - rest) / plan[i + 2])
+      if remains < 0 then
+        remains = 0
+      end
+      if unit == 1 then
+        if entry < 0 or remains < left then
+          entry, left, reset = plan[i + 5], remains, ceil(rest)
+        end
+      elseif entry2 < 0 or remains < left2 then
+        entry2, left2, reset2 = plan[i + 5], remains, ceil(rest)
       end
     end
+    i = i + BUCKET
   end
-  for unit = 1, 2 do
-    local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = entry[unit], remaining[unit] or 0, reset[unit] or 0
+  return { kind, at, entry, left, reset, entry2, left2, reset2 }
+end
+
+-- What an earlier call with this id left: the reply, or nil.
+local function earlier()
+  local raw = call('GET', RECORD .. id)
+  if not raw then
+    return nil
+  elseif not is_living(raw) then
+    return { CANCELLED, now }
   end
-  return reply
+  read_counts()
+  return with_levels(ADMITTED, (cmsgpack.unpack(raw)))
 end
 
 local function stale_reply(version, key_changed)
@@ -79,81 +86,70 @@ local function stale_reply(version, key_changed)
   if version == plan[1] then
     return reply
   elseif plan[1] == 0 or version < plan[1] then
-    for _, one in ipairs(redis.call('HGETALL', base .. 'limits')) do
+    for _, one in ipairs(call('HGETALL', base .. 'limits')) do
       reply[#reply + 1] = one
     end
     return reply
   end
   local above = string.format('(%.0f', plan[1])
-  for _, field in ipairs(redis.call('ZRANGEBYSCORE', base .. 'limits:log', above, '+inf')) do
+  for _, field in ipairs(call('ZRANGEBYSCORE', base .. 'limits:log', above, '+inf')) do
     reply[#reply + 1] = field
-    reply[#reply + 1] = redis.call('HGET', base .. 'limits', field)
+    reply[#reply + 1] = call('HGET', base .. 'limits', field)
   end
   return reply
 end
 
 -- What speaks against it before any limit does: the reply, or nil.
 local function objection()
-  local raw = redis.call('GET', RECORD .. id)
-  if raw then
-    if not is_living(raw) then
-      return { CANCELLED, now }
-    end
-    read_counts()
-    return with_levels({ ADMITTED, cmsgpack.unpack(raw)[AT] })
-  end
-  local versions = redis.call('HMGET', base .. 'versions', 'epoch', 'limits', 'key:' .. plan[3])
+  local versions = call('HMGET', base .. 'versions', 'epoch', 'limits', plan[3])
   local version = tonumber(versions[2]) or plan[1] -- an emptied server knows nothing better than the worker
   local key_changed = plan[2] > 0 and (tonumber(versions[3]) or 0) > plan[2]
   if version ~= plan[1] or key_changed then
     return stale_reply(version, key_changed)
-  elseif plan[5] == 1 and not versions[1] then
+  elseif plan[4] == 1 and not versions[1] then
     return { CLOSED, now }
   end
 end
 
-local windows, spent = nil, {} -- day, month, total: names, and for each the subjects' values
+-- Names and values of spend: of the day by subject, of the month, of all time; then, for each limit per week, of its
+-- earlier days.
+local names, spent, earlier_days = {}, {}, 0
 
 local function read_spend()
-  windows = { windows_of(now) }
-  for w, name in ipairs(windows) do
-    spent[w] = redis.call('HMGET', name, unpack(subjects))
-  end
-end
-
-local function week_spend()
-  local sums = {}
   local today = floor(now / DAY_US)
-  for day = today - (today + 3) % 7, today do
-    local found = spent[1]
-    if day < today then
-      found = redis.call('HMGET', base .. 'spend:d:' .. day, unpack(subjects))
-    end
-    for s = 1, #subjects do
-      sums[s] = (sums[s] or 0) + (found[s] or 0)
+  local day, month, total = windows_of(today)
+  local first = NAMES + many + runs
+  for s = 1, some do
+    local subject = plan[first + s]
+    names[s], names[some + s], names[2 * some + s] = day .. subject, month .. subject, total .. subject
+  end
+  earlier_days = (today + 3) % 7
+  for i = SPENDS, SPENDS + (limits - 1) * LIMIT, LIMIT do
+    if plan[i + 2] == 1 then
+      for one = today - earlier_days, today - 1 do
+        names[#names + 1] = 'd' .. one .. ':' .. plan[first + plan[i + 1]]
+      end
     end
   end
-  return sums
+  spent = call('HMGET', SPEND, unpack(names))
 end
 
 -- The first spend limit that refuses: its number, what is spent. A call that costs nothing is never refused by one.
 local function spend_refusal(shadowed)
-  local week
-  for i = 1, #spends, SPEND do
-    local window, subject = spends[i], spends[i + 1]
-    local sums
-    if window == 2 then
-      week = week or week_spend()
-      sums = week
-    else
-      sums = spent[window == 1 and 1 or window - 1]
-    end
-    local already = tonumber(sums[subject]) or 0
-    if already + nano > spends[i + 2] then
-      if spends[i + 3] == 0 then
-        return spends[i + 4], already, NEVER
+  local week = 3 * some
+  for i = SPENDS, SPENDS + (limits - 1) * LIMIT, LIMIT do
+    local already = tonumber(spent[plan[i + 1]]) or 0
+    if plan[i + 2] == 1 then
+      for n = week + 1, week + earlier_days do
+        already = already + (spent[n] or 0)
       end
-      shadowed[#shadowed + 1] = spends[i + 4]
+      week = week + earlier_days
+    end
+    if already + nano > plan[i + 3] then
+      if plan[i + 4] == 0 then
+        return plan[i + 5], already, NEVER
+      end
+      shadowed[#shadowed + 1] = plan[i + 5]
     end
   end
 end
@@ -161,66 +157,82 @@ end
 -- The rate or running limit that refuses longest: its number, what is used, the wait.
 local function rate_refusal(shadowed, after)
   local entry, used, wait
-  for n, full in ipairs(fulls) do
-    local i = (n - 1) * BUCKET + 1
-    local per, capacity = buckets[i + 2], buckets[i + 3]
-    local amount = taking[buckets[i + 1]] * per
-    after[n] = full + amount
-    local over = full + amount - tick - capacity
+  local i = RATES
+  for n = 1, many do
+    local full, per, capacity = fulls[n], plan[i + 2], plan[i + 3]
+    local amount = taking[plan[i + 1]] * per
+    local moved = full + amount
+    local over = moved - tick - capacity
     if amount > 0 and over > 0 then
-      if buckets[i + 4] == 1 then
-        after[n] = max(full, tick + capacity)
-        shadowed[#shadowed + 1] = buckets[i + 5]
+      if plan[i + 4] == 1 then
+        moved = max(full, tick + capacity)
+        shadowed[#shadowed + 1] = plan[i + 5]
       else
         local this = amount > capacity and NEVER or ceil(over)
         if not entry or (wait ~= NEVER and (this == NEVER or this > wait)) then
-          entry, used, wait = buckets[i + 5], ceil((full - tick) / per - 0.01), this
+          entry, used, wait = plan[i + 5], ceil((full - tick) / per - 0.01), this
         end
       end
     end
+    after[n] = moved
+    i = i + BUCKET
   end
-  for i = 1, #running, RUNNING do
-    local count, limit = tonumber(values[#fulls + (i - 1) / RUNNING + 1]) or 0, running[i + 1]
+  for n = many + 1, many + runs do
+    local count, limit = tonumber(values[n]) or 0, plan[i + 1]
     if count + 1 > limit then
-      if running[i + 2] == 1 then
-        shadowed[#shadowed + 1] = running[i + 3]
+      if plan[i + 2] == 1 then
+        shadowed[#shadowed + 1] = plan[i + 3]
       elseif not entry or (wait ~= NEVER and limit == 0) then
-        entry, used, wait = running[i + 3], count, limit == 0 and NEVER or 0
+        entry, used, wait = plan[i + 3], count, limit == 0 and NEVER or 0
       end
     end
+    i = i + RUNNING
   end
   return entry, used, wait
 end
 
-local function write_reservation(after)
-  local record = { now, taking[1], taking[2], taking[3], taking[4], taking[5], nano }
-  for n, full in ipairs(after) do
-    local i = (n - 1) * BUCKET + 1
-    local amount = taking[buckets[i + 1]] * buckets[i + 2]
-    if amount > 0 then
-      redis.call('PSETEX', base .. buckets[i], ceil((full - tick) / 1000) + SLACK_MS, floor(full * PARTS + 0.5))
-    end
-    local whole = amount > 0 and full >= fulls[n] + amount -- a shadow that counted a part of it gives nothing back
-    record[FULL + n] = whole and full or 0
-    fulls[n] = full
+local function write_spend()
+  local fields = {}
+  for n = 1, 3 * some do
+    fields[2 * n - 1], fields[2 * n] = names[n], (spent[n] or 0) + nano
   end
-  for i = 1, #running, RUNNING do
-    redis.call('INCR', base .. running[i])
+  call('HSET', SPEND, unpack(fields))
+end
+
+-- Whether it was written: not if there is a record of this id.
+local function write_reservation(after)
+  local fields, ticks, k = {}, {}, 0
+  local i = RATES
+  for n = 1, many do
+    local full, amount = after[n], taking[plan[i + 1]] * plan[i + 2]
+    if amount > 0 then
+      fields[k + 1], fields[k + 2] = plan[NAMES + n], floor(full * PARTS + 0.5)
+      k = k + 2
+    end
+    -- a shadow that counted a part of it gives nothing back
+    ticks[n] = amount > 0 and full >= fulls[n] + amount and full or 0
+    i = i + BUCKET
+  end
+  for n = many + 1, many + runs do
+    fields[k + 1], fields[k + 2] = plan[NAMES + n], (values[n] or 0) + 1
+    k = k + 2
+  end
+  local record = cmsgpack.pack(now, nano, taking[1], taking[2], taking[3], taking[4], taking[5], ARGV[5]) .. ARGV[2]
+  if many > 0 then
+    record = record .. cmsgpack.pack(unpack(ticks))
+  end
+  if not call('SET', RECORD .. id, record, 'NX') then
+    return false
+  end
+  if k > 0 then
+    call('HSET', BUCKETS, unpack(fields))
   end
   if nano > 0 then
-    for w, name in ipairs(windows) do
-      local sums = {}
-      for s, subject in ipairs(subjects) do
-        sums[2 * s - 1], sums[2 * s] = subject, (spent[w][s] or 0) + nano
-      end
-      redis.call('HSET', name, unpack(sums))
-      if w < 3 and not spent[w][1] then
-        redis.call('EXPIRE', name, w == 1 and DAYS_KEPT_S or MONTHS_KEPT_S)
-      end
-    end
+    write_spend()
   end
-  redis.call('SET', RECORD .. id, cmsgpack.pack(record, ARGV[2], ARGV[5]))
-  redis.call('ZADD', LEASES, now + ARGV[4], id)
+  call('ZADD', LEASES, now + ARGV[4], id)
+  fulls = after
+  return true
 end
 
 local function attempt()
@@ -235,20 +247,24 @@ local function attempt()
     entry, used, wait = rate_refusal(shadowed, after)
   end
   if entry then
-    local reply = with_levels({ REFUSED, now })
-    local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = entry, used, wait
+    local reply = with_levels(REFUSED, now)
+    reply[9], reply[10], reply[11] = entry, used, wait
     return reply
+  elseif not write_reservation(after) then
+    return earlier()
   end
-  write_reservation(after)
-  local reply = with_levels({ ADMITTED, now })
-  for _, one in ipairs(shadowed) do
-    reply[#reply + 1] = one
+  local reply = with_levels(ADMITTED, now)
+  for n = 1, #shadowed do
+    reply[8 + n] = shadowed[n]
   end
   return reply
 end
 
 local reply = objection() or attempt()
+if reply[1] == ADMITTED then
+  return reply
+end
+reply = earlier() or reply
 if reply[1] ~= REFUSED then
   return reply
 end
