@@ -195,8 +195,10 @@ def test_an_old_plan_is_told_what_is_new(accounts: Accounts) -> None:
 
 def test_a_changed_key_is_noticed(accounts: Accounts) -> None:
     limits = accounts.limits
-    assert done(limits.publish_key_version(ORG, "key_1", 3))
-    assert not done(limits.publish_key_version(ORG, "key_1", 2))
+    assert done(limits.publish_key_versions(ORG, {"key_1": 3, "key_3": 1})) == 2
+    assert done(limits.publish_key_versions(ORG, {"key_1": 2})) == 0
+    assert done(limits.publish_key_versions(ORG, {"key_3": 1, "key_1": 3, "key_4": 5})) == 1
+    assert done(limits.publish_key_versions(ORG, {})) == 0
     assert accounts.reserve(plan_of(key_version=2), "req_1") == Stale(accounts.now, 0, True, {})
     for version in (0, 3, 4):
         accounts.admitted(plan_of(key_version=version), f"req_{version}")
