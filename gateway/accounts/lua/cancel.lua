@@ -1,5 +1,5 @@
 -- Undoes reservations: everything is given back, requests too. Behind windows.lua, records.lua, fields.lua and
--- endings.lua.
+-- endings.lua, before write.lua.
 --
 -- KEYS[1]   the organization's base key
 -- ARGV[1]   now in µs, or 0
@@ -21,11 +21,11 @@ for i = 2, #ARGV do
   if living then
     local took = { cmsgpack.unpack(raw) }
     local first, last = subjects_of(took)
-    give_back(took, NOTHING)
+    endings[#endings + 1] = took
+    endings[#endings + 1] = NOTHING
     charge(took[AT], took, first, last, -took[NANO])
     unleased[#unleased + 1] = ARGV[i]
     undone = undone + 1
   end
 end
-write_endings()
-return undone
+local reply = undone

@@ -1,5 +1,5 @@
 -- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and
--- records.lua; what follows, fields.lua, endings.lua and reserve_again.lua, runs only if it would be refused.
+-- records.lua; what follows runs only if it would be refused.
 --
 -- KEYS[1]      the organization's base key
 -- ARGV[1]      now in µs, or 0
@@ -230,3 +230,4 @@ if is_stale then
   end
   return stale
 end
+local most = 20 -- that have expired are swept then

@@ -1,5 +1,5 @@
 -- Forgets what was spent: all windows begin again with what living reservations hold. Behind
--- windows.lua, records.lua, fields.lua and endings.lua.
+-- windows.lua, records.lua, fields.lua and endings.lua, before write.lua.
 --
 -- KEYS[1]  the organization's base key
 -- ARGV[1]  now in µs, or 0
@@ -17,5 +17,4 @@ for _, id in ipairs(call('ZRANGE', LEASES, 0, -1)) do
     living = living + 1
   end
 end
-write_endings()
-return living
+local reply = living

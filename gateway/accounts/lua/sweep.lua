@@ -1,4 +1,5 @@
--- Ends reservations whose lease is over. Behind windows.lua, records.lua, fields.lua and endings.lua.
+-- Ends reservations whose lease is over. Behind windows.lua, records.lua, fields.lua and
+-- endings.lua, before expired.lua and what writes.
 --
 -- KEYS[1]  the organization's base key
 -- ARGV[1]  now in µs, or 0
@@ -6,6 +7,4 @@
 -- Returns how many it ended; an error if the stream did not take an event.
 --
 -- Calls of the server: TIME, ZRANGEBYSCORE; GET, XADD and SET each; HMGET and HSET of running counts, ZREM.
-local swept, failed = sweep(tonumber(ARGV[2]))
-write_endings()
-return failed or swept
+local most = tonumber(ARGV[2])
