@@ -20,20 +20,26 @@ These keys are written and read by the scripts of `accounts/`, which make their 
 | `versions`         | hash       | `epoch`, `limits` and `key:<key id>`: versions      | for ever      |
 | `limits`           | hash       | `o`, `p:…`, `u:…`, `k:…`: LimitDocument as JSON     | for ever      |
 | `limits:log`       | sorted set | the same fields by the version that wrote them last | for ever      |
-| `b:<kind>:<for>`   | string     | a bucket: when it is full again, µs/16 since 2026   | 10 s longer   |
-| `c:<for>`          | string     | how many calls run                                  | while some do |
-| `spend:d:<day>`    | hash       | nano-dollars by subject, of a day since 1970        | 40 days       |
-| `spend:m:<yyyymm>` | hash       | the same of a month                                 | 400 days      |
-| `spend:t`          | hash       | the same of all time                                | for ever      |
+| `buckets`          | hash       | buckets and running counts:                         | for ever      |
+|                    |            | `b:<kind>:<for>`: full again when, µs/16 since 2026 | 10 s longer   |
+|                    |            | `c:<for>`: how many calls run                       | while some do |
+| `spend`            | hash       | nano-dollars of windows, by subject:                | for ever      |
+|                    |            | `d<day>:<subject>`, days since 1970                 | 40 days       |
+|                    |            | `m<yyyymm>:<subject>`                               | 13 months     |
+|                    |            | `t:<subject>`, of all time                          | for ever      |
 | `r:<id>`           | string     | a reservation, while it lives                       | until it ends |
 |                    |            | after a sweep a note of what that charged           | a day         |
-|                    |            | after a cancel a tombstone                          | 2 minutes     |
+|                    |            | after a cancel, or a settle without it, a tombstone | 2 minutes     |
 | `leases`           | sorted set | ids of living reservations by when it ends, µs      | while some do |
 | `workers`          | sorted set | names of workers by when their own ends, µs         | while some do |
 | `refusals`         | stream     | `r` Refusal as JSON, of `accounts/refusals.py`      | the newest    |
 
-<for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. trimmer: `control/jobs/usage_trimmer.py`. The
-minute m is that of the event's at_us since 1970; its ids live for so long after the last write.
+<for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. <subject>: `o`, `p:<id>`, `u:<id>`, `k:<id>`. The
+fields of `buckets` and `spend` live so long and until `control/jobs/pruner.py` finds them, once a minute; it also puts
+a long value into a field without a name, so that servers keep these hashes as tables.
+
+trimmer: `control/jobs/usage_trimmer.py`. The minute m is that of the event's at_us since 1970; its ids live for so long
+after the last write.
 
 `prefix` is the setting `redis.prefix`. Key lookups carry no hash tag: they spread over a cluster's slots.
 """

@@ -24,7 +24,7 @@ class LimitsStore:
         self._redis = redis
         self._keyspace = keyspace
         self._publish = load("publish_limits")
-        self._publish_key_version = load("publish_key_version")
+        self._publish_key_versions = load("publish_key_versions")
         self._read = load("read_limits")
 
     async def publish(self, organization_id: str, version: int, documents: Mapping[str, bytes | None]) -> int:
@@ -39,10 +39,14 @@ class LimitsStore:
         written: int = await self._redis.script(self._publish, (self._keyspace.base(organization_id),), args)
         return written
 
-    async def publish_key_version(self, organization_id: str, key_id: str, version: int) -> bool:
-        """Whether it is newer than what is there. It comes after the key's record, or a worker may read the old one."""
-        keys = (self._keyspace.base(organization_id),)
-        return bool(await self._redis.script(self._publish_key_version, keys, (key_id, version)))
+    async def publish_key_versions(self, organization_id: str, versions: Mapping[str, int]) -> int:
+        """By key id; returns how many are newer than what is there. They come after the keys' records, or a worker may
+        read the old ones. One script call: a few hundred at most."""
+        args = [one for pair in versions.items() for one in pair]
+        written: int = await self._redis.script(
+            self._publish_key_versions, (self._keyspace.base(organization_id),), args
+        )
+        return written
 
     async def read_documents(self, organization_id: str) -> Documents:
         version, *found = await self._redis.script(self._read, (self._keyspace.base(organization_id),))

@@ -2,17 +2,21 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 
 import msgspec
 
 from gateway.limits import CONCURRENT, RATES, Applied, RateKind, RateLimit, Scope, SpendLimit, Unit, Window
 
 UNITS: tuple[Unit, ...] = ("requests", "tokens", "images", "audio_bytes", "batch_tokens")  # as the scripts number them
-_WINDOWS: tuple[Window, ...] = ("day", "week", "month", "total")
+_WINDOWS: Mapping[Window, int] = MappingProxyType({"day": 0, "week": 0, "month": 1, "total": 2})  # the week's last day
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:@/+*-]{1,64}")
 _MOST_ROUNDED = 10_000
 _encoder = msgspec.msgpack.Encoder()
+
+Value = str | int | float
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -40,7 +44,7 @@ def subjects(project_id: str, user_id: str, key_id: str) -> dict[Scope, str]:
 
 
 def bucket_name(entry: Applied, kind: str) -> str:
-    """What a bucket's key has behind the organization's base. Names of models come from clients: what is long or
+    """The field of a bucket. Names of models come from clients: what is long or
     unusual in one is hashed."""
     return f"b:{kind}:{_counted_for(entry)}"
 
@@ -87,27 +91,32 @@ def make_plan(
     and KeyError for a kind that there is not."""
     fields = subjects(project_id, user_id, key_id)
     numbers = {scope: number for number, scope in enumerate(fields, 1)}
-    buckets: list[object] = []
-    spends: list[object] = []
-    running: list[object] = []
+    counted: list[str] = []
+    running: list[str] = []
+    shapes: tuple[list[Value], list[Value], list[Value]] = ([], [], [])  # of buckets, running counts, spend limits
+    spends = 0
     refuses = False
     for number, entry in enumerate(applied):
         match entry.limit:
             case RateLimit(limit=None) | SpendLimit(nano_usd=None):
                 pass
             case RateLimit(kind=kind, limit=int(limit), shadow=shadow) if kind == CONCURRENT:
-                running += (running_name(entry), limit, int(shadow), number)
+                running.append(running_name(entry))
+                shapes[1].extend((limit, int(shadow), number))
             case RateLimit(kind=kind, limit=int(limit), burst=burst, shadow=shadow):
                 rate = RATES[kind]
-                name, unit = bucket_name(entry, kind), UNITS.index(rate.unit) + 1
-                buckets += (name, unit, *_bucket(limit, burst, rate), int(shadow), number)
-            case SpendLimit(window=window, nano_usd=nano_usd, shadow=shadow):
+                counted.append(bucket_name(entry, kind))
+                shapes[0].extend((UNITS.index(rate.unit) + 1, *_bucket(limit, burst, rate), int(shadow), number))
+            case SpendLimit(window=window, nano_usd=int(nano_usd), shadow=shadow):
                 if entry.scope not in numbers:
                     raise ValueError(f"spend is not counted for {entry.scope} {entry.subject}")
-                spends += (_WINDOWS.index(window) + 1, numbers[entry.scope], nano_usd, int(shadow), number)
+                place = _WINDOWS[window] * len(fields) + numbers[entry.scope]
+                shapes[2].extend((place, int(window == "week"), nano_usd, int(shadow), number))
+                spends += 1
                 refuses |= not shadow
-    counted = list(fields.values())
-    blob = (limits_version, key_version, key_id, counted, int(closes and refuses), buckets, spends, running)
+    head = (limits_version, key_version, f"key:{key_id}", int(closes and refuses))
+    sizes = (len(counted), len(running), len(fields), spends)
+    values = chain(head, sizes, counted, running, fields.values(), *shapes)
     return Plan(
         organization_id=organization_id,
         project_id=project_id,
@@ -116,5 +125,5 @@ def make_plan(
         limits_version=limits_version,
         key_version=key_version,
         entries=tuple(applied),
-        blob=_encoder.encode(blob),
+        blob=b"".join(map(_encoder.encode, values)),
     )

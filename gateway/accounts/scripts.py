@@ -15,7 +15,8 @@ class Scripts(Protocol):
     def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]: ...
 
 
-COUNTING = ("windows", "records", "endings")  # what scripts build on that end reservations
+COUNTING = ("windows", "records", "fields", "endings")  # what scripts build on that end reservations
+WRITING = ("write", "reply")  # and what ends them
 
 
 def load(name: str, *before: str, after: Sequence[str] = ()) -> Script:
@@ -37,11 +38,16 @@ class AccountScripts(msgspec.Struct, frozen=True):
     @classmethod
     def load(cls) -> Self:
         return cls(
-            reserve=load("reserve", "windows", "records", after=("endings", "reserve_again")),
-            settle=load("settle", *COUNTING),
-            cancel=load("cancel", *COUNTING),
+            reserve=load(
+                "reserve",
+                "windows",
+                "records",
+                after=("fields", "endings", "expired", "write", "reserve_again"),
+            ),
+            settle=load("settle", *COUNTING, after=WRITING),
+            cancel=load("cancel", *COUNTING, after=WRITING),
             extend=load("extend", "windows"),
-            sweep=load("sweep", *COUNTING),
+            sweep=load("sweep", *COUNTING, after=("expired", "write", "swept")),
         )
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gateway.accounts.reservations import server_time
-from gateway.accounts.scripts import COUNTING, Scripts, load
+from gateway.accounts.scripts import COUNTING, WRITING, Scripts, load
 from gateway.keyspace import Keyspace
 
 
@@ -34,8 +34,8 @@ class Spend:
         self._keyspace = keyspace
         self._now_us = now_us
         self._open = load("open_epoch")
-        self._read = load("read_spend", "windows")
-        self._reset = load("reset_spend", *COUNTING)
+        self._read = load("read_spend", "windows", "fields")
+        self._reset = load("reset_spend", *COUNTING, after=WRITING)
 
     async def open_epoch(self, organization_id: str, epoch: str) -> bool:
         """Sets the epoch if there is none; whether it did."""

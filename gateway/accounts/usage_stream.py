@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.accounts.scripts import COUNTING, Scripts, load
+from gateway.accounts.scripts import COUNTING, WRITING, Scripts, load
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
 from gateway.redisdb.command import Arg, Script
@@ -159,7 +159,7 @@ def settle_args(
 
 def append_script() -> Script:
     """The settle script, for `HotRedis(scripts=…)` and `UsageStream`."""
-    return load("settle", *COUNTING)
+    return load("settle", *COUNTING, after=WRITING)
 
 
 class UsageStream:

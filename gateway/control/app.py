@@ -16,10 +16,12 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from gateway.accounts.limits_store import LimitsStore
+from gateway.accounts.prune import Prune
 from gateway.accounts.reservations import Reservations
 from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend
 from gateway.clock import Clock
+from gateway.control.jobs.pruner import Pruner
 from gateway.control.jobs.sweeper import Sweeper
 from gateway.control.jobs.usage_trimmer import UsageTrimmer
 from gateway.control.registry.declared import UnknownKeyError
@@ -180,6 +182,8 @@ async def run(child: Child, clock: Clock) -> None:
     tasks.spawn(trimmer.keep_trimmed(), "trim usage")
     sweeper = Sweeper(Reservations(client, keyspace, AccountScripts.load()), settings.organization_id, log)
     tasks.spawn(sweeper.keep_swept(), "sweep reservations")
+    pruner = Pruner(Prune(client, keyspace), settings.organization_id, log)
+    tasks.spawn(pruner.keep_pruned(), "prune counters")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISH_S):
             await control.publisher.tried.wait()  # workers that start now should find the keys

@@ -40,7 +40,6 @@ class MemoryLimitsStore:
             self.calls.append(what)
 
     async def read(self, organization_id: str, subjects: Sequence[str]) -> Opened:
-        assert subjects, "the script does not read nothing"
         self._called("", organization_id)
         return Opened(self.epoch)
 
@@ -59,12 +58,11 @@ class MemoryLimitsStore:
                 self.documents[field] = document
         return len(documents)
 
-    async def publish_key_version(self, organization_id: str, key_id: str, version: int) -> bool:
-        self._called("key version", organization_id)
-        newer = version > self.keys.get(key_id, 0)
-        if newer:
-            self.keys[key_id] = version
-        return newer
+    async def publish_key_versions(self, organization_id: str, versions: Mapping[str, int]) -> int:
+        self._called("key versions", organization_id)
+        newer = {key_id: version for key_id, version in versions.items() if version > self.keys.get(key_id, 0)}
+        self.keys.update(newer)
+        return len(newer)
 
     async def open_epoch(self, organization_id: str, epoch: str) -> bool:
         self._called("open", organization_id)

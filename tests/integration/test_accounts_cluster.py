@@ -6,6 +6,7 @@ import structlog
 
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.limits_store import LimitsStore
+from gateway.accounts.prune import Prune
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend
@@ -36,7 +37,7 @@ def event(organization: str, id: str, at_us: int = 0) -> UsageEvent:  # noqa: A0
     )
 
 
-async def a_day(reservations: Reservations, spend: Spend, limits: LimitsStore, organization: str) -> None:
+async def a_day(reservations: Reservations, spend: Spend, limits: LimitsStore, prune: Prune, organization: str) -> None:
     """Each script once at least."""
 
     async def reserve(number: int, version: int = 3, lease_s: float = LEASE_S) -> object:
@@ -73,7 +74,8 @@ async def a_day(reservations: Reservations, spend: Spend, limits: LimitsStore, o
     assert await reservations.settle(settlements) == 2
     assert (await spend.read(organization, ["o"])).by_subject["o"].total == 70 + 70 + 100 + 100
     assert await spend.reset_spend(organization) == 1
-    assert await limits.publish_key_version(organization, "key_1", 2)
+    assert await limits.publish_key_versions(organization, {"key_1": 2}) == 1
+    assert await prune.prune(organization) == 0  # there is nothing old
     assert (await limits.read_documents(organization)).documents == {"o": b"{}"}
 
 
@@ -88,7 +90,7 @@ async def test_admission_in_a_cluster(redis_binary: Path, start_server: StartSer
         reservations = Reservations(hot, KEYS, scripts)
         spend, limits = Spend(hot, KEYS), LimitsStore(client, KEYS)
         for organization in ORGANIZATIONS:
-            await a_day(reservations, spend, limits, organization)
+            await a_day(reservations, spend, limits, Prune(client, KEYS), organization)
             found = [one.event() async for one in entries(client, KEYS, organization)]
             assert [(one.id, one.unconfirmed) for one in found] == [("req_5", True), ("req_0", False), ("req_1", False)]
         for node in cluster.primaries:

@@ -1,17 +1,9 @@
 -- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and
--- records.lua; what follows, endings.lua and reserve_again.lua, runs only if it would be refused.
+-- records.lua; what follows runs only if it would be refused.
 --
 -- KEYS[1]      the organization's base key
 -- ARGV[1]      now in µs, or 0
--- ARGV[2]      the plan, as MessagePack (plan.py makes it): an array of
---              1 version of the limit documents, 2 version of the key's record (0: not to be checked), 3 the key's id,
---              4 subjects of spend ('o', 'p:..', ..), the organization's first, 5 whether a spend limit can refuse
---                (0, 1),
---              6 buckets: name, unit (1 requests, 2 tokens, 3 images, 4 audio bytes, 5 batch tokens), µs that one
---                refills in, capacity in µs and a tolerance, shadow (0, 1), number of the limit; the next bucket, ..
---              7 spend limits: window (1 day, 2 week, 3 month, 4 total), number of the subject, nano-dollars, shadow,
---                number of the limit; ..
---              8 limits of what runs at a time: name, limit, shadow, number of the limit; ..
+-- ARGV[2]      the plan: see records.lua
 -- ARGV[3]      id of the reservation
 -- ARGV[4]      its lease in µs
 -- ARGV[5]      its event, should it never be settled: JSON without at_us; '': none
@@ -25,230 +17,217 @@
 -- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is
 -- full.
 --
--- Calls of the server, at most: TIME, GET, HMGET versions, MGET of buckets and running counts, HMGET of three windows
--- (and of up to six days for a limit per week), PSETEX a bucket, INCR a count, HSET of three windows, SET, ZADD. A
--- refusal writes nothing, but looks for what has expired: ZRANGEBYSCORE.
+-- Calls of the server, at most: TIME, HMGET of versions, of buckets and running counts, of spend (with the earlier days
+-- of a limit per week); SET, if there is no such record; HSET of buckets and counts, and of spend, ZADD. Whatever is
+-- not admitted looks for an earlier record: GET. A refusal writes nothing, but looks for what has expired:
+-- ZRANGEBYSCORE.
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
 local NEVER = -1
 
 local id, nano = ARGV[3], tonumber(ARGV[11])
 local taking = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
-local plan = cmsgpack.unpack(ARGV[2])
-local subjects, buckets = plan[PLAN_SUBJECTS], plan[PLAN_BUCKETS]
-local spends, running = plan[PLAN_SPENDS], plan[PLAN_RUNNING]
-local values = {} -- of buckets, then of running counts
-local fulls = {} -- of buckets: when each is full again, before or after this
+local plan = { cmsgpack.unpack(ARGV[2]) }
 
-local function read_counts()
-  local names = {}
-  for i = 1, #buckets, BUCKET do
-    names[#names + 1] = base .. buckets[i]
-  end
-  for i = 1, #running, RUNNING do
-    names[#names + 1] = base .. running[i]
-  end
-  if #names > 0 then
-    values = redis.call('MGET', unpack(names))
-  end
-  for n = 1, #buckets / BUCKET do
-    fulls[n] = max((values[n] or 0) / PARTS, tick)
-  end
-end
-
-local function with_levels(reply)
-  local remaining, reset, entry = {}, {}, { -1, -1 }
-  for n, full in ipairs(fulls) do
-    local i = (n - 1) * BUCKET + 1
-    local unit = buckets[i + 1]
-    if unit <= 2 and buckets[i + 4] == 0 then
-      local left = max(0, floor((buckets[i + 3] - (full - tick)) / buckets[i + 2]))
-      if not remaining[unit] or left < remaining[unit] then
-        remaining[unit], reset[unit], entry[unit] = left, ceil(full - tick), buckets[i + 5]
+-- The reply of one that is admitted or refused: what remains in buckets that are full at these ticks.
+local function with_levels(kind, at, fulls)
+  local entry, left, reset = -1, 0, 0 -- of requests
+  local entry2, left2, reset2 = -1, 0, 0 -- of tokens
+  local i = NAMES + plan[5] + plan[6] + plan[7]
+  for n = 1, plan[5] do
+    local unit = plan[i + 1]
+    if unit <= 2 and plan[i + 4] == 0 then
+      local rest = fulls[n] - tick
+      local remains = (plan[i + 3] - rest) / plan[i + 2]
+      remains = remains > 0 and remains - remains % 1 or 0
+      if unit == 1 then
+        if entry < 0 or remains < left then
+          entry, left, reset = plan[i + 5], remains, rest
+        end
+      elseif entry2 < 0 or remains < left2 then
+        entry2, left2, reset2 = plan[i + 5], remains, rest
       end
     end
+    i = i + BUCKET
   end
-  for unit = 1, 2 do
-    local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = entry[unit], remaining[unit] or 0, reset[unit] or 0
-  end
-  return reply
+  return { kind, at, entry, left, ceil(reset), entry2, left2, ceil(reset2) }
 end
 
-local function stale_reply(version, key_changed)
-  local reply = { STALE, now, version, key_changed and 1 or 0 }
-  if version == plan[1] then
-    return reply
-  elseif plan[1] == 0 or version < plan[1] then
-    for _, one in ipairs(redis.call('HGETALL', base .. 'limits')) do
-      reply[#reply + 1] = one
-    end
-    return reply
-  end
-  local above = string.format('(%.0f', plan[1])
-  for _, field in ipairs(redis.call('ZRANGEBYSCORE', base .. 'limits:log', above, '+inf')) do
-    reply[#reply + 1] = field
-    reply[#reply + 1] = redis.call('HGET', base .. 'limits', field)
-  end
-  return reply
-end
-
--- What speaks against it before any limit does: the reply, or nil.
-local function objection()
-  local raw = redis.call('GET', RECORD .. id)
-  if raw then
-    if not is_living(raw) then
-      return { CANCELLED, now }
-    end
-    read_counts()
-    return with_levels({ ADMITTED, cmsgpack.unpack(raw)[AT] })
-  end
-  local versions = redis.call('HMGET', base .. 'versions', 'epoch', 'limits', 'key:' .. plan[3])
-  local version = tonumber(versions[2]) or plan[1] -- an emptied server knows nothing better than the worker
-  local key_changed = plan[2] > 0 and (tonumber(versions[3]) or 0) > plan[2]
-  if version ~= plan[1] or key_changed then
-    return stale_reply(version, key_changed)
-  elseif plan[5] == 1 and not versions[1] then
-    return { CLOSED, now }
-  end
-end
-
-local windows, spent = nil, {} -- day, month, total: names, and for each the subjects' values
-
-local function read_spend()
-  windows = { windows_of(now) }
-  for w, name in ipairs(windows) do
-    spent[w] = redis.call('HMGET', name, unpack(subjects))
-  end
-end
-
-local function week_spend()
-  local sums = {}
+-- Names and values of spend: of the day by subject, of the month, of all time; then, for each limit per week, of its
+-- earlier days. Then how many these are.
+local function read_spend(subjects, spends)
+  local many, names = plan[7], {}
   local today = floor(now / DAY_US)
-  for day = today - (today + 3) % 7, today do
-    local found = spent[1]
-    if day < today then
-      found = redis.call('HMGET', base .. 'spend:d:' .. day, unpack(subjects))
-    end
-    for s = 1, #subjects do
-      sums[s] = (sums[s] or 0) + (found[s] or 0)
-    end
+  local day, month, total = windows_of(today)
+  for s = 1, many do
+    local subject = plan[subjects + s]
+    names[s], names[many + s], names[2 * many + s] = day .. subject, month .. subject, total .. subject
   end
-  return sums
-end
-
--- The first spend limit that refuses: its number, what is spent. A call that costs nothing is never refused by one.
-local function spend_refusal(shadowed)
-  local week
-  for i = 1, #spends, SPEND do
-    local window, subject = spends[i], spends[i + 1]
-    local sums
-    if window == 2 then
-      week = week or week_spend()
-      sums = week
-    else
-      sums = spent[window == 1 and 1 or window - 1]
-    end
-    local already = tonumber(sums[subject]) or 0
-    if already + nano > spends[i + 2] then
-      if spends[i + 3] == 0 then
-        return spends[i + 4], already, NEVER
+  local earlier_days = (today + 3) % 7
+  for i = spends, spends + (plan[8] - 1) * LIMIT, LIMIT do
+    if plan[i + 2] == 1 then
+      for one = today - earlier_days, today - 1 do
+        names[#names + 1] = 'd' .. one .. ':' .. plan[subjects + plan[i + 1]]
       end
-      shadowed[#shadowed + 1] = spends[i + 4]
     end
   end
+  return names, call('HMGET', SPEND, unpack(names)), earlier_days
 end
 
--- The rate or running limit that refuses longest: its number, what is used, the wait.
-local function rate_refusal(shadowed, after)
-  local entry, used, wait
-  for n, full in ipairs(fulls) do
-    local i = (n - 1) * BUCKET + 1
-    local per, capacity = buckets[i + 2], buckets[i + 3]
-    local amount = taking[buckets[i + 1]] * per
-    after[n] = full + amount
-    local over = full + amount - tick - capacity
-    if amount > 0 and over > 0 then
-      if buckets[i + 4] == 1 then
-        after[n] = max(full, tick + capacity)
-        shadowed[#shadowed + 1] = buckets[i + 5]
-      else
-        local this = amount > capacity and NEVER or ceil(over)
-        if not entry or (wait ~= NEVER and (this == NEVER or this > wait)) then
-          entry, used, wait = buckets[i + 5], ceil((full - tick) / per - 0.01), this
+-- Takes all or nothing, as far as limits go; the reply, or nil if there is a record of this id.
+local function attempt()
+  local many, runs = plan[5], plan[6]
+  local subjects = NAMES + many + runs
+  local rates = subjects + plan[7]
+  local spends = rates + many * BUCKET + runs * RUNNING
+  local entry, used, wait -- the limit that refuses: its number, what is used, the wait
+  local shadowed = {}
+  local fulls, ticks, changed, k = {}, {}, {}, 0 -- of buckets: when they are full again, as they are and then
+  local values = many + runs > 0 and call('HMGET', BUCKETS, unpack(plan, NAMES + 1, subjects))
+
+  -- Spend: the first limit that refuses. A call that costs nothing is never refused by one.
+  local names, spent, earlier_days
+  if nano > 0 then
+    names, spent, earlier_days = read_spend(subjects, spends)
+    local week = 3 * plan[7]
+    for i = spends, spends + (plan[8] - 1) * LIMIT, LIMIT do
+      local already = tonumber(spent[plan[i + 1]]) or 0
+      if plan[i + 2] == 1 then
+        for n = week + 1, week + earlier_days do
+          already = already + (spent[n] or 0)
+        end
+        week = week + earlier_days
+      end
+      if already + nano > plan[i + 3] then
+        if plan[i + 4] == 0 then
+          entry, used, wait = plan[i + 5], already, NEVER
+          break
+        end
+        shadowed[#shadowed + 1] = plan[i + 5]
+      end
+    end
+  end
+  local poor = entry
+
+  -- Buckets and what runs: of those that refuse, the one that does so longest.
+  local i, after, now_full = rates, {}, nil
+  for n = 1, many do
+    now_full = (values[n] or 0) / PARTS
+    if now_full < tick then
+      now_full = tick
+    end
+    local amount, moved = taking[plan[i + 1]], now_full
+    local given = 0
+    if amount > 0 then
+      local per, capacity = plan[i + 2], plan[i + 3]
+      amount = amount * per
+      moved = now_full + amount
+      given = moved
+      local over = moved - tick - capacity
+      if over > 0 and not poor then
+        if plan[i + 4] == 1 then
+          moved = max(now_full, tick + capacity)
+          given = 0 -- a shadow that counted a part of it gives nothing back
+          shadowed[#shadowed + 1] = plan[i + 5]
+        else
+          local this = amount > capacity and NEVER or ceil(over)
+          if not entry or (wait ~= NEVER and (this == NEVER or this > wait)) then
+            entry, used, wait = plan[i + 5], ceil((now_full - tick) / per - 0.01), this
+          end
         end
       end
+      local parts = moved * PARTS + 0.5
+      changed[k + 1], changed[k + 2] = plan[NAMES + n], parts - parts % 1
+      k = k + 2
     end
+    fulls[n], after[n], ticks[n] = now_full, moved, given
+    i = i + BUCKET
   end
-  for i = 1, #running, RUNNING do
-    local count, limit = tonumber(values[#fulls + (i - 1) / RUNNING + 1]) or 0, running[i + 1]
-    if count + 1 > limit then
-      if running[i + 2] == 1 then
-        shadowed[#shadowed + 1] = running[i + 3]
+  for n = many + 1, many + runs do
+    local count, limit = (values[n] or 0) + 0, plan[i + 1]
+    if count >= limit and not poor then
+      if plan[i + 2] == 1 then
+        shadowed[#shadowed + 1] = plan[i + 3]
       elseif not entry or (wait ~= NEVER and limit == 0) then
-        entry, used, wait = running[i + 3], count, limit == 0 and NEVER or 0
+        entry, used, wait = plan[i + 3], count, limit == 0 and NEVER or 0
       end
     end
-  end
-  return entry, used, wait
-end
-
-local function write_reservation(after)
-  local record = { now, taking[1], taking[2], taking[3], taking[4], taking[5], nano }
-  for n, full in ipairs(after) do
-    local i = (n - 1) * BUCKET + 1
-    local amount = taking[buckets[i + 1]] * buckets[i + 2]
-    if amount > 0 then
-      redis.call('PSETEX', base .. buckets[i], ceil((full - tick) / 1000) + SLACK_MS, floor(full * PARTS + 0.5))
-    end
-    local whole = amount > 0 and full >= fulls[n] + amount -- a shadow that counted a part of it gives nothing back
-    record[FULL + n] = whole and full or 0
-    fulls[n] = full
-  end
-  for i = 1, #running, RUNNING do
-    redis.call('INCR', base .. running[i])
-  end
-  if nano > 0 then
-    for w, name in ipairs(windows) do
-      local sums = {}
-      for s, subject in ipairs(subjects) do
-        sums[2 * s - 1], sums[2 * s] = subject, (spent[w][s] or 0) + nano
-      end
-      redis.call('HSET', name, unpack(sums))
-      if w < 3 and not spent[w][1] then
-        redis.call('EXPIRE', name, w == 1 and DAYS_KEPT_S or MONTHS_KEPT_S)
-      end
-    end
-  end
-  redis.call('SET', RECORD .. id, cmsgpack.pack(record, ARGV[2], ARGV[5]))
-  redis.call('ZADD', LEASES, now + ARGV[4], id)
-end
-
-local function attempt()
-  local shadowed, after = {}, {}
-  local entry, used, wait
-  read_counts()
-  if nano > 0 then
-    read_spend()
-    entry, used, wait = spend_refusal(shadowed)
-  end
-  if not entry then
-    entry, used, wait = rate_refusal(shadowed, after)
+    changed[k + 1], changed[k + 2] = plan[NAMES + n], count + 1
+    k = k + 2
+    i = i + RUNNING
   end
   if entry then
-    local reply = with_levels({ REFUSED, now })
-    local n = #reply
-    reply[n + 1], reply[n + 2], reply[n + 3] = entry, used, wait
+    local reply = with_levels(REFUSED, now, fulls)
+    reply[9], reply[10], reply[11] = entry, used, wait
     return reply
   end
-  write_reservation(after)
-  local reply = with_levels({ ADMITTED, now })
-  for _, one in ipairs(shadowed) do
-    reply[#reply + 1] = one
+
+  local record = cmsgpack.pack(now, nano, taking[1], taking[2], taking[3], taking[4], taking[5], ARGV[5])
+  if many > 0 then
+    record = record .. ARGV[2] .. cmsgpack.pack(unpack(ticks))
+  else
+    record = record .. ARGV[2]
+  end
+  if not call('SET', RECORD .. id, record, 'NX') then
+    return nil
+  end
+  if k > 0 then
+    call('HSET', BUCKETS, unpack(changed))
+  end
+  if nano > 0 then
+    local fields = {}
+    for n = 1, 3 * plan[7] do
+      fields[2 * n - 1], fields[2 * n] = names[n], (spent[n] or 0) + nano
+    end
+    call('HSET', SPEND, unpack(fields))
+  end
+  call('ZADD', LEASES, now + ARGV[4], id)
+  local reply = with_levels(ADMITTED, now, after)
+  for n = 1, #shadowed do
+    reply[8 + n] = shadowed[n]
   end
   return reply
 end
 
-local reply = objection() or attempt()
-if reply[1] ~= REFUSED then
+local versions = call('HMGET', base .. 'versions', 'epoch', 'limits', plan[3])
+local version = tonumber(versions[2]) or plan[1] -- an emptied server knows nothing better than the worker
+local key_changed = plan[2] > 0 and (tonumber(versions[3]) or 0) > plan[2]
+local is_stale = version ~= plan[1] or key_changed
+local is_closed = plan[4] == 1 and not versions[1]
+local reply = not is_stale and not is_closed and attempt()
+if reply and reply[1] == ADMITTED then
   return reply
 end
+
+local raw = call('GET', RECORD .. id)
+if raw and not is_living(raw) then
+  return { CANCELLED, now }
+elseif raw then
+  local fulls = {}
+  local values = plan[5] > 0 and call('HMGET', BUCKETS, unpack(plan, NAMES + 1, NAMES + plan[5]))
+  for n = 1, plan[5] do
+    fulls[n] = max((values[n] or 0) / PARTS, tick)
+  end
+  return with_levels(ADMITTED, (cmsgpack.unpack(raw)), fulls)
+elseif is_closed and not is_stale then
+  return { CLOSED, now }
+end
+
+-- What has changed since the plan was made.
+if is_stale then
+  local stale = { STALE, now, version, key_changed and 1 or 0 }
+  if version == plan[1] then
+    return stale
+  elseif plan[1] == 0 or version < plan[1] then
+    for _, one in ipairs(call('HGETALL', base .. 'limits')) do
+      stale[#stale + 1] = one
+    end
+    return stale
+  end
+  local above = string.format('(%.0f', plan[1])
+  for _, field in ipairs(call('ZRANGEBYSCORE', base .. 'limits:log', above, '+inf')) do
+    stale[#stale + 1] = field
+    stale[#stale + 1] = call('HGET', base .. 'limits', field)
+  end
+  return stale
+end
+local most = 20 -- that have expired are swept then

@@ -1,9 +1,6 @@
--- The end of the reserve script, behind reserve.lua and endings.lua: a call that is refused looks for what has expired,
--- and tries once more if that makes room.
-local SWEEP = 20
-if sweep(SWEEP) > 0 then
-  write_endings()
+-- The end of the reserve script, behind all else: a call that is refused looked for what has expired, and tries once
+-- more if that made room.
+if swept > 0 then
   reply = attempt()
 end
-write_endings()
 return reply

@@ -1,5 +1,5 @@
 -- Settles calls of one organization, in order, each once: what was reserved becomes what was used, and the event goes
--- into the stream. Behind windows.lua, records.lua and endings.lua.
+-- into the stream. Behind windows.lua, records.lua, fields.lua and endings.lua, before write.lua.
 --
 -- KEYS[1]   the organization's base key
 -- ARGV[1]   now in µs, or 0
@@ -11,33 +11,18 @@
 -- before it are settled, the others not at all.
 --
 -- An event whose id its minute knows is not appended, and costs nothing, again; should a reservation have appeared for
--- it since, then that ends. One without a reservation is charged in full. One that was swept is corrected.
+-- it since, then that ends. One without a reservation is charged in full, and leaves a tombstone: a reserve that is
+-- late does nothing. One that was swept is corrected.
 --
--- Calls of the server, at most, for one: TIME, SADD, XADD, GET, MGET of buckets that change, PSETEX each; HMGET and
--- HSET of three windows, DECRBY a running count (DEL at 0), DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are
--- shared, and MGET is where buckets are the same.
+-- Calls of the server, at most, for one: TIME, SADD, XADD, GET, HMGET and HSET of buckets and running counts, the same
+-- of spend, DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are shared. One without a reservation: TIME, SADD,
+-- XADD, GET, SET, HMGET and HSET of spend, EXPIRE.
 local FIELDS = 9
 local ended, minutes = {}, {}
 local appended, failed = 0, nil
 
--- Whether the event was not there yet; an error if the stream does not take it.
-local function append(minute, id, event)
-  local ids = base .. 'usage:ids:' .. minute
-  minutes[ids] = true
-  if redis.call('SADD', ids, id) == 0 then
-    return false
-  end
-  local done = redis.pcall('XADD', STREAM, '*', 'id', id, 'e', event)
-  if type(done) == 'table' then
-    redis.call('SREM', ids, id) -- or the next attempt would take it for appended
-    return false, done
-  end
-  appended = appended + 1
-  return true
-end
-
 -- The subjects of an event whose reservation is not known: those that it names.
-local function subjects_of(event)
+local function named_in(event)
   local subjects = { 'o' }
   local ok, found = pcall(cjson.decode, event)
   if ok and type(found) == 'table' then
@@ -51,60 +36,56 @@ local function subjects_of(event)
   return subjects
 end
 
-local function end_living(id, raw, i, fresh)
-  local took, blob = cmsgpack.unpack(raw)
-  local plan = cmsgpack.unpack(blob)
-  local used = {}
-  for unit = 2, 5 do
-    used[unit] = tonumber(ARGV[i + 2 + unit])
-  end
-  true_up(took, plan[PLAN_BUCKETS], used)
-  local nano = fresh and (tonumber(ARGV[i + 8]) or took[NANO]) or 0
-  charge(took[AT], plan[PLAN_SUBJECTS], nano - took[NANO])
-  free(plan[PLAN_RUNNING])
-  unleased[#unleased + 1] = id
-end
-
-local function settle(i)
-  local minute, event, id = ARGV[i], ARGV[i + 2], ARGV[i + 3]
+for i = 3, #ARGV, FIELDS do
+  local minute, event_id, event, id = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if id == '' then
-    id = ARGV[i + 1]
+    id = event_id
   end
-  local fresh = true
+  local fresh = true -- the event was not there yet
   if event ~= '' then
-    fresh, failed = append(minute, ARGV[i + 1], event)
-    if failed then
-      return
+    local ids = base .. 'usage:ids:' .. minute
+    minutes[ids] = true
+    fresh = call('SADD', ids, event_id) == 1
+    if fresh then
+      local done = redis.pcall('XADD', STREAM, '*', 'id', event_id, 'e', event)
+      if type(done) == 'table' then
+        call('SREM', ids, event_id) -- or the next attempt would take it for appended
+        failed = done
+        break
+      end
+      appended = appended + 1
     end
   end
-  local raw = not ended[id] and redis.call('GET', RECORD .. id)
+  local raw = not ended[id] and call('GET', RECORD .. id)
   local nano = tonumber(ARGV[i + 8])
   if is_living(raw) then
-    end_living(id, raw, i, fresh)
+    local took = { cmsgpack.unpack(raw) }
+    local first, last = subjects_of(took)
+    local tokens, images = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])
+    endings[#endings + 1] = took
+    endings[#endings + 1] = { nil, tokens, images, tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7]) }
+    charge(took[AT], took, first, last, (fresh and (nano or took[NANO]) or 0) - took[NANO])
+    unleased[#unleased + 1] = id
+    ended[id] = true
+    gone[#gone + 1] = RECORD .. id
   elseif raw and raw ~= 'x' then
-    if event == '' or not fresh then
-      return -- what the sweep charged is what its event says
+    if event ~= '' and fresh then -- else what the sweep charged is what its event says
+      local note = { cmsgpack.unpack(raw:sub(2)) }
+      charge(note[1], note, 3, #note, (nano or note[2]) - note[2])
+      ended[id] = true
+      gone[#gone + 1] = RECORD .. id
     end
-    local at, charged, subjects = cmsgpack.unpack(raw:sub(2))
-    charge(at, subjects, (nano or charged) - charged)
-  else
-    if fresh and event ~= '' and nano and nano > 0 then
-      charge(minute * 60000000, subjects_of(event), nano)
+  elseif fresh and event ~= '' then -- nobody reserved for it, or the reserve is still to come
+    if not raw and not ended[id] then
+      call('SET', RECORD .. id, 'x', 'EX', TOMBSTONE_S)
     end
-    return
-  end
-  ended[id] = true
-  gone[#gone + 1] = RECORD .. id
-end
-
-for i = 3, #ARGV, FIELDS do
-  settle(i)
-  if failed then
-    break
+    if nano and nano > 0 then
+      local subjects = named_in(event)
+      charge(minute * 60000000, subjects, 1, #subjects, nano)
+    end
   end
 end
-write_endings()
 for ids in pairs(minutes) do
-  redis.call('EXPIRE', ids, ARGV[2])
+  call('EXPIRE', ids, ARGV[2])
 end
-return failed or appended
+local reply = failed or appended

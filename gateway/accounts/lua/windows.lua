@@ -6,11 +6,12 @@
 --
 -- Money is in nano-dollars. Lua has only doubles: integers are exact up to 2^53, about $9.0 M in a window. redis.call
 -- writes a number with 17 digits; `..` and tostring write 14 and are for small numbers only.
-local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+local call, floor, ceil, max, min = redis.call, math.floor, math.ceil, math.max, math.min
 local base = KEYS[1] .. ':'
+local BUCKETS, SPEND = base .. 'buckets', base .. 'spend' -- hashes
 local now = tonumber(ARGV[1])
 if now == 0 then
-  local time = redis.call('TIME')
+  local time = call('TIME')
   now = time[1] * 1000000 + time[2]
 end
 -- Buckets have a time of their own, µs since 2026, and are written in sixteenths of that: whole numbers, which a server
@@ -19,8 +20,6 @@ local tick = now - 1767225600000000
 local PARTS = 16
 
 local DAY_US = 86400000000
-local DAYS_KEPT_S = 40 * 86400 -- long enough for a week, and for whatever settles late
-local MONTHS_KEPT_S = 400 * 86400
 
 -- The month of a day since 1970, as YYYYMM. Years begin in March here, so that leap days are at their ends.
 local function month_of(days)
@@ -37,8 +36,7 @@ local function month_of(days)
   return year * 100 + month + 3
 end
 
--- The names of the hashes of an instant: day, month, total.
-local function windows_of(at)
-  local days = floor(at / DAY_US)
-  return base .. 'spend:d:' .. days, base .. 'spend:m:' .. month_of(days), base .. 'spend:t'
+-- What the fields of a day (since 1970) begin with: those of the day, its month, and all time.
+local function windows_of(days)
+  return 'd' .. days .. ':', 'm' .. month_of(days) .. ':', 't:'
 end

@@ -149,6 +149,16 @@ class Accounts:
         base = KEYS.base(ORG) + ":"
         return sorted(key.decode().removeprefix(base) for key in self.redis.command("KEYS", base + pattern))
 
+    def fields(self, key: str, begin: str = "") -> dict[str, int]:
+        """Of the hash `buckets` or `spend`."""
+        flat = self.redis.command("HGETALL", f"{KEYS.base(ORG)}:{key}")
+        found = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True) if name}
+        return {name: value for name, value in sorted(found.items()) if name.startswith(begin)}
+
+    def running(self) -> dict[str, int]:
+        """Counts of what runs, but for those that are 0."""
+        return {name: count for name, count in self.fields("buckets", "c:").items() if count}
+
     def lasting(self) -> list[str]:
-        """Keys that should not be there when nothing lives."""
-        return self.keys("r:*") + self.keys("c:*") + self.keys("leases")
+        """What should not be there when nothing lives."""
+        return self.keys("r:*") + list(self.running()) + self.keys("leases")

@@ -1,0 +1,2 @@
+-- The end of the sweep script.
+return failed or swept
