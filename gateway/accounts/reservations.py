@@ -20,6 +20,7 @@ from gateway.values import Taking, UsageEvent
 _PER_CALL = 500  # ids in one script call, which holds Redis up
 _AT_US = b',"at_us":0,'
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode  # arguments of a script in one: each costs as much to send
 
 
 def provisional(event: UsageEvent) -> bytes:
@@ -49,12 +50,12 @@ class Reservations:
         """Takes everything or nothing. Safe to repeat with the same id as long as that has not ended: it is Admitted,
         at the instant of the first time, and nothing is taken again. provisional: see `provisional`; empty: no event.
         """
-        args = (
-            self._now_us(), plan.blob, id, int(lease_s * 1e6), provisional,
+        wanted = _pack((
+            id, int(lease_s * 1e6), provisional.decode(),  # the server's MessagePack has no bytes
             taking.requests, taking.tokens, taking.images, taking.audio_bytes, taking.batch_tokens, taking.nano_usd,
-        )  # fmt: skip
+        ))  # fmt: skip
         keys = (self._keyspace.base(plan.organization_id),)
-        return answer(plan, await self._redis.script(self._scripts.reserve, keys, args))
+        return answer(plan, await self._redis.script(self._scripts.reserve, keys, (self._now_us(), plan.blob, wanted)))
 
     async def settle(self, settlements: Sequence[Settlement], organization_id: str = "") -> int:
         """Settles calls of one organization in order, each once; returns how many events were appended.

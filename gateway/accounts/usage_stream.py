@@ -103,6 +103,7 @@ class Entry(msgspec.Struct, frozen=True):
 _envelope = msgspec.json.Decoder(_Envelope)
 _lines = msgspec.json.Decoder(list[_Line])
 _encoder = msgspec.json.Encoder()
+_pack = msgspec.msgpack.Encoder().encode
 
 
 def pack(event: UsageEvent) -> Packed:
@@ -146,14 +147,13 @@ def settle_args(
         event, nano_usd = one.event, one.nano_usd
         if event is None:
             assert one.id, "there must be something to settle"
-            args += (0, "", "")
+            json, minute, event_id = b"", 0, ""
         else:
             assert event.organization_id == organization_id, "one organization is one slot"
-            args += (event.minute, event.id, event.json)
+            json, minute, event_id = event.json, event.minute, event.id
             nano_usd = event.nano_usd if nano_usd is None else nano_usd
-        used = (one.tokens, one.images, one.audio_bytes, one.batch_tokens, nano_usd)
-        args.append(one.id)
-        args += ["" if amount is None else amount for amount in used]
+        used = (minute, event_id, one.id, one.tokens, one.images, one.audio_bytes, one.batch_tokens, nano_usd)
+        args += (json, _pack(used))
     return (keyspace.base(organization_id),), args
 
 

@@ -94,7 +94,7 @@ class Limited:
         await self.publish_key_version(newer.key_id, newer.version)
 
     async def publish_key_version(self, key_id: str, version: int) -> None:
-        await self._store.publish_key_version(ORG, key_id, version)
+        await self._store.publish_key_versions(ORG, {key_id: version})
 
     async def settled(self) -> None:
         """Waits until all calls have ended, and nothing of them is held."""
@@ -110,9 +110,9 @@ class Limited:
         return [one.total for one in (await self._spend.read(ORG, subjects or SUBJECTS)).by_subject.values()]
 
     def running(self) -> dict[str, int]:
-        base = KEYS.base(ORG)
-        names = self.server.command("KEYS", f"{base}:c:*")
-        return {name.decode().removeprefix(f"{base}:c:"): int(self.server.command("GET", name)) for name in names}
+        found = self.server.command("HGETALL", f"{KEYS.base(ORG)}:buckets")
+        counts = {name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)}
+        return {name[2:]: int(value) for name, value in counts.items() if name.startswith("c:") and int(value)}
 
     def events(self) -> list[UsageEvent]:
         """Of the usage stream."""

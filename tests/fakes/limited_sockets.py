@@ -57,10 +57,16 @@ class Limited:
 
     async def key_version(self, version: int) -> None:
         """The key's record has this version now."""
-        await self._limits.publish_key_version(ORG, PRINCIPAL.key_id, version)
+        await self._limits.publish_key_versions(ORG, {PRINCIPAL.key_id: version})
 
     async def spent(self) -> Spent:
         return (await self._spend.read(ORG, [project_field(PRINCIPAL.project_id)])).by_subject["p:proj_1"]
+
+    def running(self) -> list[str]:
+        """Counts of what runs that are not 0."""
+        found = self._server.command("HGETALL", f"{KEYS.base(ORG)}:buckets")
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [name.decode() for name, count in pairs if name.startswith(b"c:") and int(count)]
 
     def keys(self, pattern: str) -> list[str]:
         """Names of keys, without the organization's base."""
@@ -70,7 +76,7 @@ class Limited:
     def living(self) -> list[str]:
         """Reservations that have not ended, and what is counted while they live."""
         records = [key for key in self.keys("r:*") if self._server.command("GET", f"{KEYS.base(ORG)}:{key}") != b"x"]
-        return records + self.keys("c:*") + self.keys("leases")
+        return records + self.running() + self.keys("leases")
 
     def stream(self) -> list[UsageEvent]:
         """All events that have reached Redis."""

@@ -36,7 +36,7 @@ class Quietly:
         principal = msgspec.json.decode(record, type=Principal)
         gone = msgspec.json.encode(msgspec.structs.replace(principal, revoked=True))
         self._server.command("HSET", name, "v", int(version) + 1, "d", gone)
-        assert done(self._accounts.limits.publish_key_version(ORG, principal.key_id, int(version) + 1))
+        assert done(self._accounts.limits.publish_key_versions(ORG, {principal.key_id: int(version) + 1}))
 
     def key_id(self, secret: str) -> str:
         record = self._server.command("HGET", KEYS.key(hashlib.sha256(secret.encode()).hexdigest()), "d")

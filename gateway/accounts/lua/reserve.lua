@@ -1,14 +1,11 @@
 -- Takes what a call needs from everything that limits it, or nothing. Behind windows.lua and
 -- records.lua; what follows runs only if it would be refused.
 --
--- KEYS[1]      the organization's base key
--- ARGV[1]      now in µs, or 0
--- ARGV[2]      the plan: see records.lua
--- ARGV[3]      id of the reservation
--- ARGV[4]      its lease in µs
--- ARGV[5]      its event, should it never be settled: JSON without at_us; '': none
--- ARGV[6..10]  what it takes of the five units
--- ARGV[11]     nano-dollars
+-- KEYS[1]  the organization's base key
+-- ARGV[1]  now in µs, or 0
+-- ARGV[2]  the plan: see records.lua
+-- ARGV[3]  as MessagePack an array: id of the reservation; its lease in µs; its event, should it never be settled:
+--          JSON without at_us, or '' for none; what it takes of the five units; nano-dollars
 -- Returns, first of all, what became of it:
 --   {1, at_us, levels.., numbers of shadow limits that would have refused..}   it has it, now or from an earlier call
 --   {2, at_us, levels.., number of the limit that refused, used, wait in µs or -1: never}
@@ -24,8 +21,9 @@
 local ADMITTED, REFUSED, STALE, CLOSED, CANCELLED = 1, 2, 3, 4, 5
 local NEVER = -1
 
-local id, nano = ARGV[3], tonumber(ARGV[11])
-local taking = { tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
+local wanted = cmsgpack.unpack(ARGV[3])
+local id, lease, nano = wanted[1], wanted[2], wanted[9]
+local taking = { wanted[4], wanted[5], wanted[6], wanted[7], wanted[8] }
 local plan = { cmsgpack.unpack(ARGV[2]) }
 
 -- The reply of one that is admitted or refused: what remains in buckets that are full at these ticks.
@@ -161,7 +159,7 @@ local function attempt()
     return reply
   end
 
-  local record = cmsgpack.pack(now, nano, taking[1], taking[2], taking[3], taking[4], taking[5], ARGV[5])
+  local record = cmsgpack.pack(now, nano, taking[1], taking[2], taking[3], taking[4], taking[5], wanted[3])
   if many > 0 then
     record = record .. ARGV[2] .. cmsgpack.pack(unpack(ticks))
   else
@@ -180,7 +178,7 @@ local function attempt()
     end
     call('HSET', SPEND, unpack(fields))
   end
-  call('ZADD', LEASES, now + ARGV[4], id)
+  call('ZADD', LEASES, now + lease, id)
   local reply = with_levels(ADMITTED, now, after)
   for n = 1, #shadowed do
     reply[8 + n] = shadowed[n]

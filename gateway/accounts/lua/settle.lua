@@ -4,9 +4,9 @@
 -- KEYS[1]   the organization's base key
 -- ARGV[1]   now in µs, or 0
 -- ARGV[2]   how long the ids of a minute live after this, in seconds
--- ARGV[3..] for each settlement nine: the minute of its event, the event's id, the event as JSON ('': there is none),
---           the reservation's id ('': the event's), tokens, images, audio bytes, batch tokens, nano-dollars ('' for
---           one: as it was reserved)
+-- ARGV[3..] for each settlement two: the event as JSON ('': there is none); as MessagePack an array of the minute of the
+--           event, its id, the reservation's id ('': the event's), tokens, images, audio bytes, batch tokens,
+--           nano-dollars (nil for one: as it was reserved)
 -- Returns how many events were appended; the others were there already. An error if the stream did not take one: those
 -- before it are settled, the others not at all.
 --
@@ -17,7 +17,6 @@
 -- Calls of the server, at most, for one: TIME, SADD, XADD, GET, HMGET and HSET of buckets and running counts, the same
 -- of spend, DEL, ZREM, EXPIRE. In a batch all but SADD, XADD and GET are shared. One without a reservation: TIME, SADD,
 -- XADD, GET, SET, HMGET and HSET of spend, EXPIRE.
-local FIELDS = 9
 local ended, minutes = {}, {}
 local appended, failed = 0, nil
 
@@ -36,8 +35,9 @@ local function named_in(event)
   return subjects
 end
 
-for i = 3, #ARGV, FIELDS do
-  local minute, event_id, event, id = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+for i = 3, #ARGV, 2 do
+  local event, used = ARGV[i], cmsgpack.unpack(ARGV[i + 1])
+  local minute, event_id, id, nano = used[1], used[2], used[3], used[8]
   if id == '' then
     id = event_id
   end
@@ -57,13 +57,11 @@ for i = 3, #ARGV, FIELDS do
     end
   end
   local raw = not ended[id] and call('GET', RECORD .. id)
-  local nano = tonumber(ARGV[i + 8])
   if is_living(raw) then
     local took = { cmsgpack.unpack(raw) }
     local first, last = subjects_of(took)
-    local tokens, images = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])
     endings[#endings + 1] = took
-    endings[#endings + 1] = { nil, tokens, images, tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7]) }
+    endings[#endings + 1] = { nil, used[4], used[5], used[6], used[7] }
     charge(took[AT], took, first, last, (fresh and (nano or took[NANO]) or 0) - took[NANO])
     unleased[#unleased + 1] = id
     ended[id] = true

@@ -82,7 +82,7 @@ async def test_it_ends_what_is_over_and_nothing_else(
     assert len(accounts.events()) == 250
     assert all(event.unconfirmed for event in accounts.events())
     assert accounts.spent().total == 251 * 5, "charged as reserved"
-    assert accounts.redis.command("GET", KEYS.base(ORG) + ":c:k:key_1") == b"1"
+    assert accounts.redis.command("HGET", KEYS.base(ORG) + ":buckets", "c:k:key_1") == b"1"
     assert len(sweeping.logged) == 3, "in parts, so that others get their turn"
     sweeping.again()
     await paused(sweeping)
