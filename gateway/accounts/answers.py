@@ -64,7 +64,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """This id was cancelled before, or its lease ran out and it was swept; nothing was taken."""
+    """This id was cancelled or settled before, or its lease ran out and it was swept; nothing was taken."""
 
     at_us: int
 

@@ -60,7 +60,8 @@ class Reservations:
     async def settle(self, settlements: Sequence[Settlement], organization_id: str = "") -> int:
         """Settles calls of one organization in order, each once; returns how many events were appended.
 
-        organization_id may be left out if the first has an event. Safe to repeat for `MARKER_S`.
+        organization_id may be left out if the first has an event. Safe to repeat for `MARKER_S`. For two
+        minutes after an event that nobody reserved for, a reserve of its id does nothing.
         """
         keys, args = settle_args(self._keyspace, settlements, organization_id, self._now_us())
         appended: int = await self._redis.script(self._scripts.settle, keys, args)

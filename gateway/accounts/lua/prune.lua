@@ -9,11 +9,14 @@
 -- ARGV[4]  about how many fields to look at
 -- Returns where to go on, 0 if that was all; how many fields are gone.
 --
--- It also sees to it that the hash is a table: a small one may be one list, in which looking for fields takes longer
--- than all the rest of a reserve. A server makes a table of a hash as soon as a value in it is long.
+-- It also sees to it that the hash is a table, from the start: a small one would be one list, in which looking for
+-- fields may take as long as all the rest of a reserve. A server makes a table of a hash for a value that is long.
 --
--- Calls of the server: TIME, HSCAN; HSETNX at the first step, HDEL.
+-- Calls of the server: TIME, HSETNX at the first step, HSCAN, HDEL.
 local key = base .. ARGV[2]
+if ARGV[3] == '0' then
+  call('HSETNX', key, '', ('0'):rep(100))
+end
 local found = call('HSCAN', key, ARGV[3], 'COUNT', ARGV[4])
 local today = floor(now / DAY_US)
 local oldest_day = today - 40
@@ -44,8 +47,5 @@ for n = 1, #found[2], 2 do
 end
 for from = 1, #over, 1000 do
   call('HDEL', key, unpack(over, from, min(from + 999, #over)))
-end
-if ARGV[3] == '0' and call('EXISTS', key) == 1 then
-  call('HSETNX', key, '', ('0'):rep(100))
 end
 return { found[1], #over }

@@ -10,7 +10,7 @@
 --   {1, at_us, levels.., numbers of shadow limits that would have refused..}   it has it, now or from an earlier call
 --   {2, at_us, levels.., number of the limit that refused, used, wait in µs or -1: never}
 --   {3, at_us, version of the documents, whether the key changed, field, document or nil, ..}   the plan is out of date
---   {4, at_us}  the counters are not open  {5, at_us}  it was cancelled, or swept
+--   {4, at_us}  the counters are not open  {5, at_us}  it was cancelled, settled without it, or swept
 -- levels: of the tightest bucket of requests, then of tokens: number of the limit or -1, what remains, µs until it is
 -- full.
 --

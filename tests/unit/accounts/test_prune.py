@@ -95,7 +95,7 @@ def test_the_hashes_are_tables(redis_binary: object, start_server: StartServer) 
     accounts = Accounts(start_server(redis_binary))
     plan = plan_of(rate("key", "key_1", "requests_per_minute", 1), spending("key", "key_1", "day", 10))
     assert prune(accounts) == 0
-    assert accounts.keys("*") == ["versions"]
+    assert accounts.keys("*") == ["buckets", "spend", "versions"]
     accounts.admitted(plan, "req_1", nano_usd=7)
     assert prune(accounts) == prune(accounts) == 0
     for name in ("buckets", "spend"):
