@@ -68,6 +68,11 @@ class Limited:
         pairs = zip(found[::2], found[1::2], strict=True)
         return [name.decode() for name, count in pairs if name.startswith(b"c:") and int(count)]
 
+    def buckets(self) -> list[str]:
+        """Names of buckets from which something was taken."""
+        found = self._server.command("HKEYS", f"{KEYS.base(ORG)}:buckets")
+        return sorted(name.decode() for name in found if name.startswith(b"b:"))
+
     def keys(self, pattern: str) -> list[str]:
         """Names of keys, without the organization's base."""
         base = KEYS.base(ORG) + ":"
