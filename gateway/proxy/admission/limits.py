@@ -47,7 +47,7 @@ class Limits:
         """
         limits, count = settings.limits, settings.workers.count
         self._metrics = metrics
-        self._plans = Plans(spend_closes=limits.when_redis_is_away.spend == "closed")
+        self._plans = Plans(spend_closes=limits.when_redis_is_away.spend == "closed", log=log)
         self._told = Told(log, clock)
         self._tallies = Tallies(metrics, self._told)
         self.leases = Leases(

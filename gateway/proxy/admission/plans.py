@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from gateway.accounts.limits import LimitDocuments, reserve_mode, resolve
 from gateway.accounts.plan import Plan, make_plan
+from gateway.errors import LIMITS_UNAVAILABLE, GatewayError
 from gateway.limits import CONCURRENT, Applied, RateLimit, Reserve, SpendLimit
 from gateway.settings.limits import WhenRedisIsAway
+from gateway.telemetry.logging import Logger
 from gateway.values import Principal
 
 _MOST_PLANS = 20_000
@@ -65,9 +69,11 @@ def _counts_running(applied: Applied) -> bool:
 class Plans:
     """The plans of a worker, and the documents that they follow from."""
 
-    def __init__(self, *, spend_closes: bool = True) -> None:
-        """spend_closes: see `make_plan`."""
+    def __init__(self, *, spend_closes: bool = True, log: Logger | None = None) -> None:
+        """spend_closes: see `make_plan`. log: is told of documents that this version cannot use."""
         self._spend_closes = spend_closes
+        self._log = log
+        self._said = ""
         self._documents: dict[str, LimitDocuments] = {}
         self._plans: dict[tuple[str, int, str], Planned] = {}
 
@@ -77,17 +83,35 @@ class Plans:
         return tuple(self._documents)
 
     def of(self, principal: Principal, model: str | None) -> Planned:
+        """Raises GatewayError LIMITS_UNAVAILABLE if there is a limit that this version does not know."""
         model = (model or "")[:LONGEST_MODEL]
         planned = self._plans.get((principal.key_id, principal.version, model))
-        return planned if planned is not None else self._made(principal, model)
+        if planned is not None:
+            return planned
+        try:
+            return self._made(principal, model)
+        except (KeyError, ValueError) as error:
+            raise self._unusable(principal.organization_id, error) from None
 
     def update(self, organization_id: str, version: int, changes: Mapping[str, bytes | None], *, since: int) -> None:
-        """What has changed in an organization's documents since the version `since`."""
+        """What has changed in an organization's documents since the version `since`. Raises GatewayError
+        LIMITS_UNAVAILABLE if this version cannot read them: a newer one may have written them.
+        """
         documents = self._documents.get(organization_id) or LimitDocuments(organization_id)
-        updated = documents.updated(version, changes, since=since)
+        try:
+            updated = documents.updated(version, changes, since=since)
+        except msgspec.MsgspecError as error:
+            raise self._unusable(organization_id, error) from None
         if updated is not documents:
             self._documents[organization_id] = updated
             self._plans.clear()
+
+    def _unusable(self, organization_id: str, error: Exception) -> GatewayError:
+        reason = f"{type(error).__name__}: {error}"[:300]
+        if self._log is not None and reason != self._said:  # once a reason, not once a call
+            self._said = reason
+            self._log.error("limits_unusable", organization=organization_id, reason=reason)
+        return GatewayError(LIMITS_UNAVAILABLE)
 
     def _made(self, principal: Principal, model: str) -> Planned:
         organization_id = principal.organization_id

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.errors import LIMITS_UNAVAILABLE, GatewayError
 from gateway.limits import LimitDocument, LimitSet, RateLimit, SpendLimit
 from gateway.proxy.admission import plans as module
 from gateway.proxy.admission.plans import Plans
@@ -38,6 +39,32 @@ def test_what_is_not_known_limits_nothing_and_says_so() -> None:
         "adaptive",
     )
     assert plans.organizations == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"{",
+        b'{"own": {"rates": [{"kind": "requests_per_minute", "limit": "many"}]}}',
+        b'{"own": {"spend": [{"window": "decade", "nano_usd": 1}]}}',
+    ],
+)
+def test_documents_that_this_version_cannot_read_are_told_once_and_let_nothing_pass(written: bytes) -> None:
+    told: list[dict[str, str]] = []
+
+    class Log:
+        def error(self, event: str, **more: str) -> None:
+            assert event == "limits_unusable"
+            told.append(more)
+
+    log: Any = Log()
+    plans = Plans(log=log)
+    for _ in range(2):
+        with pytest.raises(GatewayError) as raised:
+            plans.update("org-1", 5, {"o": written}, since=0)
+        assert raised.value.kind is LIMITS_UNAVAILABLE
+    assert [one["organization"] for one in told] == ["org-1"]
+    assert not plans.of(PRINCIPAL, "m").known
 
 
 def test_made_once() -> None:
