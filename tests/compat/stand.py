@@ -54,7 +54,9 @@ def opened(upstream: str, folders: pytest.TempPathFactory, **settings: Any) -> I
     keys = {name: f"sk-gw-compat-{name}-".ljust(48, "0") for name in _NAMES}
     declared = [{"name": name, "secret": key} for name, key in keys.items()]
     with many_gateways(upstream, folders) as start:
-        gateway = start(projects=[{"id": "proj_compat", "keys": declared}], **settings)
+        # Limits that nobody reaches: clients are told of them on every answer, as OpenAI's are.
+        limits = {"organization": {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000}}
+        gateway = start(projects=[{"id": "proj_compat", "keys": declared}], limits=limits, **settings)
         gateway.secrets |= set(keys.values())
         known = declared_keys(load_settings(gateway.file, {}))
         yield Gate(gateway, gateway.url, keys, {key.name.partition("/")[2]: key.principal.key_id for key in known})

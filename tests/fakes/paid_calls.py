@@ -177,7 +177,7 @@ async def caller(*gateways: Gateway, patience_s: float = 60) -> AsyncIterator[Ca
 
 def spent(server: Server, subject: str = "p:proj_a") -> int:
     """What a subject has spent and reserved, of all time."""
-    return int(server.command("HGET", f"{KEYS.base(ORG)}:spend:t", subject) or 0)
+    return int(server.command("HGET", f"{KEYS.base(ORG)}:spend", f"t:{subject}") or 0)
 
 
 def living(server: Server) -> int:
