@@ -35,6 +35,7 @@ OURS = [
     (b"x-a-header-of-tomorrow", b"caf\xe9"),
 ]
 NOT_OURS = [
+    (b"x-ratelimit-limit-requests", b"1"),
     (b"Set-Cookie", b"__cf_bm=1"),
     (b"alt-svc", b'h3=":443"; ma=86400'),
     (b"Strict-Transport-Security", b"max-age=31536000"),
@@ -46,6 +47,11 @@ NOT_OURS = [
 
 def named(exchange: Exchange, name: str) -> list[str]:
     return [value.decode() for value in exchange.values(name.encode())]
+
+
+LEVELS = {
+    f"x-ratelimit-{what}-{of}".encode() for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")
+}
 
 
 async def test_what_the_client_says_goes_up(make: Make, strict: Gate, scripted_port: int) -> None:
@@ -81,7 +87,9 @@ async def test_what_the_upstream_says_comes_down(make: Make, strict: Gate, scrip
         raw = await client.chat.completions.with_raw_response.create(model="scripted-1", messages=HELLO)
     came = raw.http_response.headers.raw
     framing = {b"content-length", b"content-type", b"date"}
-    assert [field for field in came if field[0].lower() not in framing] == OURS
+    others = [field for field in came if field[0].lower() not in framing]
+    assert others[: len(OURS)] == OURS
+    assert {name for name, _ in others[len(OURS) :]} == LEVELS, "the gateway's own stand for the upstream's"
     assert raw.request_id == "req_upstream"
 
 
