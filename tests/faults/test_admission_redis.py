@@ -33,7 +33,7 @@ from tests.fakes.paid_calls import (
     spent,
 )
 from tests.fakes.redis_proxy import slowing
-from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually, eventually_blocking
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(600)]
 SPENDING = "sk-gw-test-KEYEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE5"
@@ -105,14 +105,25 @@ async def under_load(start: StartGateway, server: Server, url: str = "", *, leas
             running = asyncio.gather(*(stand.load(key) for key in (*stand.said, *stand.said, *stand.said)))
             try:
                 await eventually(lambda: len(upstream.came) > 100 and len(calls.said) > 200)
-                # A worker that has not seen a key cannot know it while Redis is away: each has to have seen all three.
-                await eventually(lambda: gateway.metric("gateway_cached_keys") == WORKERS * len(stand.said))
+                await asyncio.to_thread(make_known, gateway, list(stand.said))
                 yield stand
             finally:
                 stand.ended = True
                 for most in (EARLY, LATE):
                     upstream.gates[most].set()
                 await asyncio.gather(running, *stand.held)
+
+
+def make_known(gateway: Gateway, keys: list[str]) -> None:
+    """A worker that has not seen a key cannot know it while Redis is away: each has to have seen all of them."""
+
+    def known() -> bool:
+        for key in keys:
+            # On a connection of its own, which any worker may get; refused once the key is known.
+            assert gateway.ask("/v1/realtime/calls", {}, key=key).status == 403
+        return gateway.metric("gateway_cached_keys") == WORKERS * len(keys)
+
+    eventually_blocking(known)
 
 
 async def fault(
