@@ -48,6 +48,13 @@ PATIENCE_S = 3.0  # what takes longer hangs
 UNAVAILABLE = "limit_check_unavailable"
 
 
+@pytest.fixture(autouse=True)
+def full_size_only(size: Size) -> None:
+    """Each takes half a minute on a busy machine, and what they say of time is true only on one that is not."""
+    if size(small=1, full=0):
+        pytest.skip("at full size only")
+
+
 class Stand:
     """A gateway under load. said: what callers with each key were answered."""
 
