@@ -28,7 +28,8 @@ _BACKOFF_S = 0.01
 _MAX_BACKOFF_S = 0.5
 _LASTED_S = 1.0  # a connection that lived this long is followed by another at once
 _HELD_UP_S = 0.005
-_LOOK_AGAIN_S = 0.001
+_LOOK_AGAIN_S = 0.01  # after this process was held up: what it sent late has to be answered, too
+_SOONEST_S = 0.001
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -165,14 +166,15 @@ class HotConnection:
 
     def _arm(self, due: float) -> None:
         self._timer_due = due
-        self._timer = self._loop.call_later(max(due - self._clock.monotonic(), _LOOK_AGAIN_S), self._look)
+        self._timer = self._loop.call_later(max(due - self._clock.monotonic(), _SOONEST_S), self._look)
 
     def _look(self) -> None:
         """Fails what is past its deadline, and comes again when the next one passes."""
         self._timer = None
         now = self._clock.monotonic()
         if now - self._timer_due > _HELD_UP_S and not self._looks_again:
-            # It was this process that was held up, not Redis: read first what has come in meanwhile.
+            # It was this process that was held up, not Redis: what has come in meanwhile is still to be read, and what
+            # was sent only now to be answered.
             self._looks_again = True
             self._arm(now + _LOOK_AGAIN_S)
             return

@@ -74,6 +74,16 @@ async def test_what_has_arrived_while_the_loop_was_held_up_is_not_late() -> None
         assert await outcome(call) == b"1"
 
 
+async def test_what_was_sent_late_because_the_loop_was_held_up_has_time_to_be_answered() -> None:
+    server, clock = FakeServer(), ManualClock()
+    async with connected(server, server.connection(clock=clock)) as connection:
+        loop = asyncio.get_running_loop()
+        call = get(connection, "1", clock.monotonic() + 0.01)
+        clock.advance(0.1)  # nothing has been sent yet
+        loop.call_later(0.0101 + 0.004, lambda: server.last.wire.data_received(server.last.answer()))
+        assert await outcome(call) == b"1"
+
+
 async def test_calls_wait_for_the_connection_until_their_deadline() -> None:
     server = FakeServer()
     connection = server.connection()
