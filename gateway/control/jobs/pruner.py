@@ -1,9 +1,8 @@
 """Keeps an organization's counters small: fields of the two hashes that hold them do not expire by themselves."""
 
-import asyncio
 from typing import Protocol
 
-from gateway.redisdb.failures import RedisFailure, RedisLost
+from gateway.control.jobs.steadily import steadily
 from gateway.telemetry.logging import Logger
 
 _EVERY_S = 60.0
@@ -26,15 +25,10 @@ class Pruner:
 
     async def keep_pruned(self) -> None:
         """For ever, also after Redis was away; others say that it is."""
-        said = ""
-        while True:
-            try:
-                await self._counters.prune(self._organization_id)
-                said = ""
-            except RedisLost:
-                pass
-            except RedisFailure as error:
-                if said != str(error):  # once a reason
-                    said = str(error)
-                    self._log.warning("counters_not_pruned", reason=said)
-            await asyncio.sleep(_EVERY_S)
+        await steadily(self._prune, _EVERY_S, self._refused)
+
+    async def _prune(self) -> None:
+        await self._counters.prune(self._organization_id)
+
+    def _refused(self, reason: str) -> None:
+        self._log.warning("counters_not_pruned", organization=self._organization_id, reason=reason)

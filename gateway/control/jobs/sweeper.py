@@ -1,9 +1,7 @@
 """Ends the reservations of workers that died: what they took is charged as reserved, unless it is settled yet."""
 
-import asyncio
-
 from gateway.accounts.reservations import Reservations
-from gateway.redisdb.failures import RedisFailure, RedisReplyError
+from gateway.control.jobs.steadily import steadily
 from gateway.telemetry.logging import Logger
 
 _EVERY_S = 2.0
@@ -17,18 +15,14 @@ class Sweeper:
         self._reservations = reservations
         self._organization_id = organization_id
         self._log = log
-        self._refused = ""
 
     async def keep_swept(self) -> None:
-        while True:
-            try:
-                while swept := await self._reservations.sweep(self._organization_id, _PER_SWEEP):
-                    self._log.warning("reservations_expired", organization=self._organization_id, number=swept)
-                self._refused = ""
-            except RedisReplyError as error:
-                if self._refused != str(error):  # once a reason
-                    self._refused = str(error)
-                    self._log.error("reservations_not_swept", organization=self._organization_id, reason=self._refused)
-            except RedisFailure:
-                pass  # whoever publishes says so
-            await asyncio.sleep(_EVERY_S)
+        """For ever, also after Redis was away; others say that it is."""
+        await steadily(self._sweep, _EVERY_S, self._refused)
+
+    async def _sweep(self) -> None:
+        while swept := await self._reservations.sweep(self._organization_id, _PER_SWEEP):
+            self._log.warning("reservations_expired", organization=self._organization_id, number=swept)
+
+    def _refused(self, reason: str) -> None:
+        self._log.error("reservations_not_swept", organization=self._organization_id, reason=reason)

@@ -3,12 +3,10 @@
 The Ledger issue replaces it with the consumer that folds events into SQL and trims what it has folded.
 """
 
-import asyncio
-
 from gateway.clock import Clock
+from gateway.control.jobs.steadily import steadily
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
-from gateway.redisdb.failures import RedisFailure, RedisLost
 from gateway.telemetry.logging import Logger
 
 _EVERY_S = 5.0
@@ -27,18 +25,10 @@ class UsageTrimmer:
 
     async def keep_trimmed(self) -> None:
         """For ever, also after Redis was away; others say that it is."""
-        said = ""
-        while True:
-            try:
-                await self.trim()
-                said = ""
-            except RedisLost:
-                pass
-            except RedisFailure as error:
-                if said != str(error):  # once a reason
-                    said = str(error)
-                    self._log.warning("usage_not_trimmed", reason=said)
-            await asyncio.sleep(_EVERY_S)
+        await steadily(self.trim, _EVERY_S, self._refused)
+
+    def _refused(self, reason: str) -> None:
+        self._log.warning("usage_not_trimmed", reason=reason)
 
     async def trim(self, *, younger_s: float = _YOUNGER_S, most: int = _MOST) -> int:
         """How many entries went. Raises RedisFailure. A server whose clock differs keeps so much more or less."""
