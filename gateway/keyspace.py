@@ -4,11 +4,13 @@
 | -------------------------------- | ------- | ---------------------------------- | ---------- | --------- | ------- |
 | `{prefix}:key:<sha256 hex>`      | hash    | `v` version, `d` principal as JSON | for ever   | publisher | auth    |
 | `{prefix}:invalidate`            | channel | `<sha256 hex>` of a key            | -          | publisher | auth    |
+| `{prefix}:published`             | string  | when all keys were published last  | for ever   | publisher | auth    |
 | `{prefix}:declared`              | set     | hashes of keys from settings files | for ever   | publisher | same    |
 | `{prefix}:revoked`               | set     | hashes revoked by command          | for ever   | publisher | same    |
 
 publisher: `control/registry/publisher.py`; auth: `proxy/auth`. A publication writes the key and sends the message in
-one script, and only if its version is newer than what is there.
+one script, and only if its version is newer than what is there. Without `published` Redis is empty, or new, and that it
+does not have a key says nothing of the key.
 
 What belongs to an organization begins with its base, `{prefix}:{<org>}:` with the inner braces, and so is in one slot.
 These keys are written and read by the scripts of `accounts/`, which make their names from the base:
@@ -58,6 +60,10 @@ class Keyspace(msgspec.Struct, frozen=True):
     @property
     def invalidate(self) -> str:
         return f"{self.prefix}:invalidate"
+
+    @property
+    def published(self) -> str:
+        return f"{self.prefix}:published"
 
     @property
     def declared(self) -> str:

@@ -112,7 +112,7 @@ class Publisher:
 
     async def _emptied(self, is_open: bool) -> bool:
         """In a cluster, keys and the organization's slot are on servers of their own."""
-        if self._keys and not await self._client.execute("EXISTS", self._keyspace.declared):
+        if not await self._client.execute("EXISTS", self._keyspace.published):
             return True
         return self._limits is not None and not is_open and not await self._limits.is_published()
 
@@ -138,6 +138,7 @@ class Publisher:
             if self._keys:
                 await self._client.execute("SADD", self._keyspace.declared, *(key.hash for key in self._keys))
             await self._tell_versions(present, versions)
+            await self._client.execute("SET", self._keyspace.published, int(self._clock.wall() * 1_000_000))
             return len(written), sum(h in withdrawn for h in written)
 
     async def _write_all(self, records: dict[str, bytes], present: dict[str, Published]) -> dict[str, int]:

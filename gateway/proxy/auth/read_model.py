@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from gateway.keyspace import Keyspace
 from gateway.proxy.auth.keys import KeysAwayError
 from gateway.redisdb.client import Client
-from gateway.redisdb.failures import HotError
+from gateway.redisdb.failures import HotError, HotUnavailable
 from gateway.redisdb.hot import HotRedis
 from gateway.redisdb.subscription import Connected, Disconnected
 from gateway.telemetry.metrics import Metrics
@@ -29,10 +29,18 @@ class ReadModel:
         self._decoder = msgspec.json.Decoder(Principal)
 
     async def fetch(self, digest: bytes) -> Principal | None:
-        """The principal of a key as it is now, None if there is none. Raises KeysAwayError."""
+        """The principal of a key as it is now, None if there is none. Raises KeysAwayError, also while Redis has not
+        been told which keys there are.
+        """
         name = self._keyspace.key(digest.hex())
         try:
             version, found = await self._hot.call(name, "HMGET", name, "v", "d")
+            if found is None:
+                # All keys are there before it is said that they are: so first that, then the key once more.
+                published = await self._hot.call(self._keyspace.published, "EXISTS", self._keyspace.published)
+                version, found = await self._hot.call(name, "HMGET", name, "v", "d")
+                if found is None and not published:
+                    raise HotUnavailable("no keys have been published")
         except HotError as error:
             self._lookups.add(("failed",))
             raise KeysAwayError(str(error)) from None

@@ -32,15 +32,18 @@ class Redis:
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}
         self.failure: Exception | None = None
+        self.published = True
         self.said: asyncio.Queue[Connected | Disconnected | Message | None] = asyncio.Queue()
         self.metrics = Metrics()
         me: Any = self
         self.model = ReadModel(me, me, Keyspace("gw"), self.metrics)
 
-    async def call(self, name: str, *command: str) -> list[bytes | None]:
-        assert command == ("HMGET", name, "v", "d")
+    async def call(self, name: str, *command: str) -> Any:
         if self.failure is not None:
             raise self.failure
+        if command == ("EXISTS", "gw:published"):
+            return int(self.published)
+        assert command == ("HMGET", name, "v", "d")
         found = self.stored.get(name)
         return [None, None] if found is None else [b"7", found]
 
@@ -64,6 +67,33 @@ async def test_asking() -> None:
     with pytest.raises(KeysAwayError):
         await redis.model.fetch(KEY)
     assert [redis.counted(result) for result in ("found", "unknown", "failed")] == [1, 1, 1]
+
+
+async def test_a_redis_that_was_told_no_keys_does_not_say_that_a_key_is_wrong() -> None:
+    redis = Redis()
+    redis.published = False
+    with pytest.raises(KeysAwayError):
+        await redis.model.fetch(KEY)
+    redis.stored[f"gw:key:{KEY.hex()}"] = msgspec.json.encode(PRINCIPAL)
+    assert await redis.model.fetch(KEY) == PRINCIPAL, "it is being told"
+    redis.published = True
+    assert await redis.model.fetch(digest("another")) is None
+
+
+async def test_a_key_that_is_published_while_it_is_asked_for_is_found() -> None:
+    redis = Redis()
+    asked: list[str] = []
+    call = redis.call
+
+    async def and_then_published(name: str, *command: str) -> Any:
+        asked.append(command[0])
+        if asked == ["HMGET", "EXISTS"]:
+            redis.stored[f"gw:key:{KEY.hex()}"] = msgspec.json.encode(PRINCIPAL)
+        return await call(name, *command)
+
+    redis.call = and_then_published  # type: ignore[method-assign]
+    assert await redis.model.fetch(KEY) == PRINCIPAL
+    assert asked == ["HMGET", "EXISTS", "HMGET"]
 
 
 async def test_what_a_newer_control_plane_writes_is_still_read() -> None:
