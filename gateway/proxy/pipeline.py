@@ -5,10 +5,10 @@ import asyncio
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import ADMIN_UNAVAILABLE, KEYS_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
+from gateway.errors import ADMIN_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.admission.permitted import Permitted
-from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
+from gateway.proxy.admission.reserve import Admits, Grant, Wanted, reserve_for
 from gateway.proxy.admission.socket import SocketGate, SocketGates
 from gateway.proxy.auth.identify import Caller, Identify
 from gateway.proxy.body.intake import Intake, Taken
@@ -22,8 +22,6 @@ from gateway.proxy.upstream.forward import Forwarder
 from gateway.proxy.upstream.router import Attempt, Router, served_by
 from gateway.proxy.websocket.serve import WebSockets
 from gateway.values import Principal
-
-_TRIES = 3  # of a reserve: whoever asks for a key's record at the wrong moment gets the old one
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -92,12 +90,8 @@ class Pipeline(msgspec.Struct, frozen=True):
         """Reserves what the call may use. If the key has changed since it was looked up, that is done again."""
         models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
         wanted = Wanted(operation, taken, visit.seen, visit.down, models)
-        for _ in range(_TRIES):
-            try:
-                return principal, await self.admission.reserve(principal, wanted)
-            except KeyChangedError:
-                principal = await self.identify.anew(visit.request, key, visit.seen, principal)
-        raise GatewayError(KEYS_UNAVAILABLE)  # its record stays older than it should be
+        caller = Caller(self.identify, visit.request, key, visit.seen)
+        return await reserve_for(caller, principal, self.admission, wanted)
 
     def _end(self, grant: Grant, call: CallMeter | None, *, sent: bool) -> None:
         """Gives back what the call has not used. sent: an upstream may have seen it."""

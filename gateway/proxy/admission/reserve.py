@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.clock import Clock
-from gateway.errors import LIMITS_UNAVAILABLE, UNBOUNDED, GatewayError
+from gateway.errors import KEYS_UNAVAILABLE, LIMITS_UNAVAILABLE, UNBOUNDED, GatewayError
 from gateway.limits import Reserve
 from gateway.operations.table import Operation
 from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request, Unbounded
@@ -24,7 +24,7 @@ from gateway.redisdb.failures import HotUnavailable, RedisFailure
 from gateway.settings.limits import WhenRedisIsAway
 from gateway.values import Principal, UsageEvent, UsageLine
 
-_TRIES = 3  # of a reserve: limits may change again while it is repeated
+_TRIES = 3  # of a reserve: limits, or the key, may change again while it is repeated
 
 
 class Notes(Protocol):
@@ -284,6 +284,26 @@ class Admission:
 
 class KeyChangedError(Exception):
     """The key's record is another than the principal that was asked for."""
+
+
+class Caller(Protocol):
+    """Whoever calls: see `auth.identify.Caller`."""
+
+    async def anew(self, old: Principal, /) -> Principal: ...
+
+
+async def reserve_for(
+    caller: Caller, principal: Principal, admission: Admits, wanted: Wanted
+) -> tuple[Principal, Grant | None]:
+    """Reserves; if the key has changed since it was looked up, as it is now, and then for whom. Raises GatewayError as
+    `Admission.reserve` and the caller do, and KEYS_UNAVAILABLE (503) if the record stays older than it should be.
+    """
+    for _ in range(_TRIES):
+        try:
+            return principal, await admission.reserve(principal, wanted)
+        except KeyChangedError:
+            principal = await caller.anew(principal)
+    raise GatewayError(KEYS_UNAVAILABLE)
 
 
 def _plain(line: UsageLine, model: str) -> UsageLine:

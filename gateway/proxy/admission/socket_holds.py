@@ -6,9 +6,8 @@ from typing import Protocol
 import msgspec
 
 from gateway.clock import Clock
-from gateway.errors import KEYS_UNAVAILABLE, GatewayError
 from gateway.operations.table import Operation
-from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted
+from gateway.proxy.admission.reserve import Admits, Grant, Wanted, reserve_for
 from gateway.proxy.admission.socket_asked import SocketRequest
 from gateway.usage.sockets.turns import Ticket
 from gateway.values import Principal, UsageEvent
@@ -68,14 +67,7 @@ class Holds:
         """Raises GatewayError as `Admission.reserve` and `Caller` do."""
         notes = _Notes(f"{self._request_id}/{number}", self._clock.wall(), wish.request.model or "")
         wanted = Wanted(wish.operation, wish.request, notes, notes, wish.models, wish.more)
-        principal = await self._caller.now()
-        try:
-            grant = await self._admission.reserve(principal, wanted)
-        except KeyChangedError:
-            try:
-                grant = await self._admission.reserve(await self._caller.anew(principal), wanted)
-            except KeyChangedError:
-                raise GatewayError(KEYS_UNAVAILABLE) from None
+        _, grant = await reserve_for(self._caller, await self._caller.now(), self._admission, wanted)
         if grant is not None:
             self._held[number] = _Hold(grant)
         return Ticket(number, notes.admitted_us)
