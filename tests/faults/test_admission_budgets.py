@@ -131,8 +131,6 @@ async def test_adaptive_overshoots_by_a_known_bound(
 ) -> None:
     """Answers three times as long as 95 of 100 were. The limit is passed by what the calls in flight used beyond their
     reservations, which is at most what they could use beyond them."""
-    if gateways == 2 and size(small=1, full=0):
-        pytest.skip("two gateways at full size only")
     number, in_flight = size(small=200, full=1000), size(small=40, full=200)
     warm, usual, read = 240 * gateways, MOST // 3, BODY // 4
     before = warm * NANO * (read + usual)
@@ -185,8 +183,6 @@ async def test_strict_while_workers_are_killed(
     gateways: int, start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
 ) -> None:
     """kill -9 under load. What a killed worker had reserved is charged as reserved; all else as it was used."""
-    if gateways == 1 and size(small=1, full=0):
-        pytest.skip("one gateway at full size only: two of them have all that one has")
     kills, fit = size(small=4, full=40), size(small=400, full=6000)
     limit = fit * RESERVED
     server = start_server(VALKEY, *DURABLE)

@@ -159,8 +159,6 @@ async def test_requests_in_real_time(
     start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
 ) -> None:
     """Through a whole gateway. The small size has 20 a second, of which 20 at once, in place of 10 and 600."""
-    if size(small=1, full=0):
-        pytest.skip("at full size only: a busy machine has pauses of its own")
     full = size(small=0, full=1)
     each_s, at_once, seconds, window_s = (10, 600, 260, 60.0) if full else (20, 20, 4, 1.0)
     limit = {"requests_per_minute": {"limit": 60 * each_s, "burst": at_once}}
@@ -224,12 +222,8 @@ def admitted_at(server: Server, upstream: Paid) -> Passed:
     return sorted((event.at_us / 1e6, 1) for event in found)
 
 
-async def test_tokens_in_real_time(
-    start_gateway: StartGateway, start_server: StartServer, size: Size, measured: Measured
-) -> None:
+async def test_tokens_in_real_time(start_gateway: StartGateway, start_server: StartServer, measured: Measured) -> None:
     """Calls that reserve twice what they use: it is the use that is limited."""
-    if size(small=1, full=0):
-        pytest.skip("at full size only: a busy machine has pauses of its own")
     each_s, seconds = 4000, 4
     use = (BODY + MOST + 1) // 2
     limits = {"tokens_per_minute": {"limit": 60 * each_s, "burst": each_s}, "reserve": "strict"}

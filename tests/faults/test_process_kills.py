@@ -135,9 +135,12 @@ async def test_valkey(start_gateway: StartGateway, measured: Measured) -> None:
     async with load(gateway.port, callers=4) as seen:
         await eventually(lambda: seen.answers > 50)
         victim = await off_loop(lambda: gateway.one("valkey"))
+        connected = len(gateway.events("redis_hot_connected", process="worker"))
         began = time.monotonic()
         gateway.signal(signal.SIGKILL, victim)
         await soon(lambda: gateway.events("process_ended", role="valkey"))
+        # /readyz alone may not have heard yet that Valkey is away.
+        await soon(lambda: len(gateway.events("redis_hot_connected", process="worker")) == connected + 2)
         await soon(lambda: gateway.readyz()[1]["away"] == {} and len(gateway.pids("valkey")) == 1)
         took = time.monotonic() - began
         answers = seen.answers
