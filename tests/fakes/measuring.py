@@ -2,6 +2,8 @@
 
 `.ci/run` takes the small sizes, `.ci/proof` the full ones (`--full`): the same code. What a test measures is shown at the
 end of the run with the size it was measured at, and written to a file with `--measured FILE`.
+
+What measures, or looks at many processes at once, is marked `alone`: `./test` runs all else first, two at a time.
 """
 
 import json
@@ -33,9 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS] = []
 
 
+_ALONE = frozenset({"compat", "faults", "proofs"})  # folders; the compat suites add up what they have called
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What has two sizes is a proof: `.ci/proof` finds proofs by their mark, and must not pass one over."""
     for item in items:
+        if "measured" in getattr(item, "fixturenames", ()) or not _ALONE.isdisjoint(item.path.parts):
+            item.add_marker("alone")
         given = getattr(getattr(item, "callspec", None), "params", {})  # a parameter may be called so, too
         sized = "size" in getattr(item, "fixturenames", ()) and "size" not in given
         if sized and item.get_closest_marker("proof") is None:

@@ -112,16 +112,16 @@ async def test_a_client_that_leaves_while_the_upstream_is_dialled(way: str) -> N
         assert (await gw.lines())[0]["ended"] == "client_left"
 
 
-BROKEN = [
-    bytes([0x91, 0x80, 0, 0, 0, 0]),  # a reserved bit
-    bytes([0x83, 0x80, 0, 0, 0, 0]),  # an opcode that does not exist
-    bytes([0x09, 0x80, 0, 0, 0, 0]),  # a ping in fragments
-    frame(CLOSE, b"\x00", mask=True),
-    close_frame(1005, mask=True),
-]
+BROKEN = {
+    "a reserved bit": bytes([0x91, 0x80, 0, 0, 0, 0]),
+    "an opcode that does not exist": bytes([0x83, 0x80, 0, 0, 0, 0]),
+    "a ping in fragments": bytes([0x09, 0x80, 0, 0, 0, 0]),
+    "half a code": frame(CLOSE, b"\x00", mask=True),
+    "a code that is never sent": close_frame(1005, mask=True),
+}
 
 
-@pytest.mark.parametrize("raw", BROKEN)
+@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN)
 async def test_a_client_that_breaks_the_protocol(raw: bytes) -> None:
     async with upstream(switching(listening)) as up, gateway(up) as gw:
         client = await opened(gw)
