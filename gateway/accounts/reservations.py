@@ -14,10 +14,11 @@ from gateway.accounts.plan import Plan
 from gateway.accounts.scripts import AccountScripts, Scripts
 from gateway.accounts.usage_stream import Settlement, settle_args
 from gateway.keyspace import Keyspace
-from gateway.redisdb.command import Arg
+from gateway.redisdb.command import Arg, Call
 from gateway.values import Taking, UsageEvent
 
 _PER_CALL = 500  # ids in one script call, which holds Redis up
+_MOST_CALLS = 20_000  # that are kept packed, by plan
 _AT_US = b',"at_us":0,'
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode  # arguments of a script in one: each costs as much to send
@@ -45,6 +46,7 @@ class Reservations:
         self._keyspace = keyspace
         self._scripts = scripts
         self._now_us = now_us
+        self._calls: dict[tuple[str, bytes, int], Call] = {}
 
     async def reserve(self, plan: Plan, id: str, taking: Taking, provisional: bytes, lease_s: float) -> Answer:  # noqa: A002
         """Takes everything or nothing. Safe to repeat with the same id as long as that has not ended: it is Admitted,
@@ -54,8 +56,17 @@ class Reservations:
             id, int(lease_s * 1e6), provisional.decode(),  # the server's MessagePack has no bytes
             taking.requests, taking.tokens, taking.images, taking.audio_bytes, taking.batch_tokens, taking.nano_usd,
         ))  # fmt: skip
-        keys = (self._keyspace.base(plan.organization_id),)
-        return answer(plan, await self._redis.script(self._scripts.reserve, keys, (self._now_us(), plan.blob, wanted)))
+        now_us = self._now_us()
+        call = self._calls.get((plan.organization_id, plan.blob, now_us))
+        return answer(plan, await self._redis.run(call or self._prepared(plan, now_us), wanted))
+
+    def _prepared(self, plan: Plan, now_us: int) -> Call:
+        """The script for a plan, but for what a call wants."""
+        call = Call.of(self._scripts.reserve, self._keyspace.base(plan.organization_id), now_us, plan.blob)
+        if len(self._calls) >= _MOST_CALLS:
+            self._calls.clear()
+        self._calls[plan.organization_id, plan.blob, now_us] = call
+        return call
 
     async def settle(self, settlements: Sequence[Settlement], organization_id: str = "") -> int:
         """Settles calls of one organization in order, each once; returns how many events were appended.

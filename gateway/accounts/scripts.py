@@ -6,13 +6,14 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from gateway.redisdb.command import Arg, Script
+from gateway.redisdb.command import Arg, Call, Script
 
 
 class Scripts(Protocol):
     """What runs scripts: `HotRedis` with its deadline, or `Client`."""
 
     def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]: ...
+    def run(self, call: Call, last: bytes) -> Awaitable[Any]: ...
 
 
 COUNTING = ("windows", "records", "fields", "endings")  # what scripts build on that end reservations

@@ -1,6 +1,7 @@
 """The life of a request, in order. Each step is a room of its own; what it does is written there."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 
@@ -78,7 +79,7 @@ class Pipeline(msgspec.Struct, frozen=True):
             seen.bytes_in = taken.size
             taken.release()
 
-    async def _admit(  # noqa: PLR0917
+    def _admit(  # noqa: PLR0917
         self,
         visit: Visit,
         principal: Principal,
@@ -86,12 +87,12 @@ class Pipeline(msgspec.Struct, frozen=True):
         taken: Taken,
         attempts: tuple[Attempt, ...],
         key: bytes,
-    ) -> tuple[Principal, Grant | None]:
+    ) -> Awaitable[tuple[Principal, Grant | None]]:
         """Reserves what the call may use. If the key has changed since it was looked up, that is done again."""
         models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
         wanted = Wanted(operation, taken, visit.seen, visit.down, models)
         caller = Caller(self.identify, visit.request, key, visit.seen)
-        return await reserve_for(caller, principal, self.admission, wanted)
+        return reserve_for(caller, principal, self.admission, wanted)
 
     def _end(self, grant: Grant, call: CallMeter | None, *, sent: bool) -> None:
         """Gives back what the call has not used. sent: an upstream may have seen it."""

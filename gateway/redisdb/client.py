@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from gateway.redisdb.address import SENTINEL_PORT, Access, Address, Target, ssl_context, target
-from gateway.redisdb.command import Arg, Script
+from gateway.redisdb.command import Arg, Call, Script
 from gateway.redisdb.failures import RedisFailure, RedisLost, RedisMisconfigured, RedisReplyError
 from gateway.redisdb.subscription import Event, subscription
 from gateway.settings import model
@@ -73,6 +73,10 @@ class Client:
             if error.code != "NOSCRIPT":
                 raise
         return await self.execute("EVAL", script.source, len(keys), *keys, *args)
+
+    async def run(self, call: Call, last: bytes) -> Any:
+        """As `script`, with the last argument apart."""
+        return await self.script(call.script, (call.key,), (*call.before, last))
 
     async def pipeline(self, commands: Sequence[Sequence[Arg]]) -> list[Any]:
         """Commands in one round trip (a server), in order for each server, not atomic. Raises the first error reply.

@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.redisdb.address import Address, ssl_context
 from gateway.redisdb.breaker import Breaker, State
 from gateway.redisdb.client import Client
-from gateway.redisdb.command import Arg, Script, pack
+from gateway.redisdb.command import Arg, Call, Script, pack
 from gateway.redisdb.failures import RedisFailure, RedisMisconfigured
 from gateway.redisdb.hot_cluster import HotCluster
 from gateway.redisdb.hot_connection import Greeting, HotConnection, Resolve
@@ -129,6 +129,14 @@ class HotRedis:
             return self._only.send(packed, due, script)
         assert self._cluster is not None
         return self._cluster.exchange(keys[0], packed, due, script)
+
+    def run(self, call: Call, last: bytes) -> Awaitable[Any]:
+        """Runs a script that is packed but for its last argument."""
+        due = self._clock.monotonic() + self._deadline_s
+        if self._only is not None:
+            return self._only.send(call.packed(last), due, call.script)
+        assert self._cluster is not None
+        return self._cluster.exchange(call.key, call.packed(last), due, call.script)
 
     async def _probe(self) -> None:
         """Calls each server whose breaker is not closed, again and again."""

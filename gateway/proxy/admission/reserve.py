@@ -135,7 +135,23 @@ class Admission:
                     return None
                 event = self._provisional(planned, principal, operation, seen, estimate)
             grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
-            if await self._taken(grant, event, seen, wanted.down):
+            began = self._clock.monotonic()
+            try:
+                answer = await self._reservations.reserve(
+                    planned.plan, grant.id, estimate.taking, event, self._leases.lease_s
+                )
+            except RedisFailure as failure:
+                self._tallies.took(self._clock.monotonic() - began)
+                self._without_redis(grant, seen, run=not isinstance(failure, HotUnavailable))
+                return grant
+            except BaseException:  # the client has left; or a mistake, after which nobody would end it either
+                self._leases.cancel(grant.id, grant.organization_id)
+                raise
+            self._tallies.took(self._clock.monotonic() - began)
+            if isinstance(answer, Admitted):
+                self._admitted(grant, answer, seen, wanted.down)
+                return grant
+            if self._otherwise(grant, answer, seen, wanted.down):
                 return grant
         raise GatewayError(LIMITS_UNAVAILABLE)
 
@@ -185,23 +201,13 @@ class Admission:
             return replace(estimate, taking=replace(estimate.taking, requests=0))
         return estimate
 
-    async def _taken(self, grant: Grant, event: bytes, seen: Notes, down: Answering) -> bool:
-        """Whether the call is admitted; False if its limits have changed, and are known now. Raises as `reserve`."""
+    def _otherwise(
+        self, grant: Grant, answer: Refused | Stale | Closed | Cancelled, seen: Notes, down: Answering
+    ) -> bool:
+        """Whether a call is admitted all the same; False if its limits have changed, and are known now. Raises as
+        `reserve`."""
         plan, taking = grant.planned.plan, grant.estimate.taking
-        began = self._clock.monotonic()
-        try:
-            answer = await self._reservations.reserve(plan, grant.id, taking, event, self._leases.lease_s)
-        except RedisFailure as failure:
-            self._tallies.took(self._clock.monotonic() - began)
-            self._without_redis(grant, seen, run=not isinstance(failure, HotUnavailable))
-            return True
-        except BaseException:  # the client has left; or a mistake, after which nobody would end it either
-            self._leases.cancel(grant.id, grant.organization_id)
-            raise
-        self._tallies.took(self._clock.monotonic() - began)
         match answer:
-            case Admitted():
-                self._admitted(grant, answer, seen, down)
             case Refused(_, entry, used, wait_us, requests, tokens):
                 down.levels = level_lines(plan.entries, requests, tokens)
                 self._tallies.refused(plan, plan.entries[entry], seen.model, seen.request_id)

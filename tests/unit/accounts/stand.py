@@ -15,7 +15,7 @@ from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend, Spent
 from gateway.accounts.usage_stream import Settlement, pack
 from gateway.limits import Applied, RateLimit, Scope, SpendLimit, Window
-from gateway.redisdb.command import Arg, Script
+from gateway.redisdb.command import Arg, Call, Script
 from gateway.redisdb.command import pack as pack_command
 from gateway.values import Taking, UsageEvent, UsageLine
 from tests.fakes.events import AT_US, KEYS, ORG
@@ -58,6 +58,9 @@ class Direct:
             self.command("SCRIPT", "LOAD", script.source)
             self._known.add(script.sha1)
         return _ready(self.command("EVALSHA", script.sha1, len(keys), *keys, *args))
+
+    def run(self, call: Call, last: bytes) -> Awaitable[Any]:
+        return self.script(call.script, (call.key,), (*call.before, last))
 
     def close(self) -> None:
         self._socket.close()
