@@ -232,7 +232,7 @@ class Worker:
         """Ends everything at once."""
         for server in self._servers:
             server.close()
-        await self.server.shutdown(0.1)
+        await self.server.close()
         for pool in self._pools:
             pool.close()
         await self._websockets.close()

@@ -2,16 +2,15 @@
 
 import asyncio
 
-from aiohttp.http import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-
 from gateway.clock import Clock
 from gateway.errors import INTERNAL, OVERLOADED, GatewayError
 from gateway.proxy.http.connection import ServerConnection
 from gateway.proxy.http.cors import Cors
 from gateway.proxy.http.downstream import Downstream
+from gateway.proxy.http.headers import Named
+from gateway.proxy.http.incoming import Head
 from gateway.proxy.http.request import RequestIds, read_request
-from gateway.proxy.http.target import Targets, shown_path
+from gateway.proxy.http.target import Targets, as_text, shown_path
 from gateway.proxy.http.visit import Observation, Visit
 from gateway.proxy.ops import Recorder
 from gateway.proxy.pipeline import Pipeline
@@ -42,19 +41,20 @@ class Doorway:
         self._targets = Targets()
         self.in_flight = 0
 
-    async def handle(
-        self, connection: ServerConnection, message: RawRequestMessage, payload: StreamReader, down: Downstream
-    ) -> None:
-        seen = self._observe(connection, message)
+    async def handle(self, connection: ServerConnection, head: Head, down: Downstream) -> None:
+        clock, method = self._clock, head.method
+        target = self._targets.known(head.target)
+        path = target.shown if target is not None else shown_path(as_text(head.target))
+        seen = Observation(self._ids.new(), method, path, connection.client, clock.wall(), clock.monotonic())
         down.request_id = seen.request_id.encode()
         self.in_flight += 1
         try:
-            if self._cors.enabled and self._preflight(message, down):
+            if self._cors.enabled and self._preflight(head, down):
                 return
             if self.in_flight > self._max_in_flight:
                 raise GatewayError(OVERLOADED)
-            request = read_request(message, self._targets, empty=payload is EMPTY_PAYLOAD)
-            await self._pipeline.serve(Visit(request, message, payload, connection, down, seen))
+            request = read_request(head, target or self._targets.read(method, head.target))
+            await self._pipeline.serve(Visit(request, head.body, connection, down, seen))
         except GatewayError as error:
             self._refuse(down, error, seen)
         except asyncio.CancelledError:
@@ -70,22 +70,15 @@ class Doorway:
             seen.bytes_out = down.sent
             self._recorder.record(seen)
 
-    def _preflight(self, message: RawRequestMessage, down: Downstream) -> bool:
+    def _preflight(self, head: Head, down: Downstream) -> bool:
         """Whether a browser only asked what it may do, which is answered here."""
-        preflight = self._cors.preflight(message.method, message.headers)
+        headers = Named(head.named)
+        preflight = self._cors.preflight(head.method, headers)
         if preflight is None:
-            down.extra = self._cors.headers(message.headers)
+            down.extra = self._cors.headers(headers)
             return False
         down.answer(204, preflight, b"")
         return True
-
-    def _observe(self, connection: ServerConnection, message: RawRequestMessage) -> Observation:
-        path = message.path
-        if path[:1] != "/" or "?" in path or "#" in path:
-            path = shown_path(path)
-        return Observation(
-            self._ids.new(), message.method, path, connection.client, self._clock.wall(), self._clock.monotonic()
-        )
 
     @staticmethod
     def _refuse(down: Downstream, error: GatewayError, seen: Observation) -> None:

@@ -17,6 +17,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.credentials import digest
 from gateway.proxy.app import Worker
 from gateway.proxy.auth.keys import KeysAwayError
+from gateway.proxy.http.connection import ServerConnection
 from gateway.proxy.metering.counters import usage_metrics
 from gateway.proxy.metering.outbox import Sink
 from gateway.settings.model import Settings
@@ -33,6 +34,12 @@ UPSTREAM_KEY = "sk-upstream-SECRETabcdefghijklmnopqrstuvwxyz"
 SECRETS = (KEY, OTHER_KEY, UPSTREAM_KEY)
 PRINCIPAL = Principal("key_1", "proj_1", "user_1", "org-1")
 AUTH = b"Authorization: Bearer " + KEY.encode() + b"\r\n"
+
+
+def waiting_in(connection: ServerConnection) -> int:
+    """Bytes of a request's body that have come, and that nobody has taken."""
+    assert connection._body is not None
+    return connection._body._size
 
 
 class CutError(Exception):

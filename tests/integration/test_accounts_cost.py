@@ -11,6 +11,8 @@ from tests.fakes.events import ORG
 from tests.fakes.redis_servers import Server
 from tests.unit.accounts.stand import Accounts, done, plan_of, rate, spending
 
+pytestmark = pytest.mark.alone  # it measures time
+
 ROUNDS = 2000
 PLENTY = 10**8
 TAKING = {"tokens": 900, "nano_usd": 12_345}

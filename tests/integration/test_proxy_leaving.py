@@ -9,6 +9,8 @@ from tests.fakes.upstream import SSE_HEAD, Exchange, Upstream, answer, silent, u
 from tests.fakes.wire import chunk, soon, until
 from tests.fakes.worker import Client, gateway, request
 
+pytestmark = pytest.mark.alone  # it measures time
+
 CHAT = "/v1/chat/completions"
 MIB = 1024 * 1024
 PROMPTLY_S = 0.5
@@ -99,7 +101,7 @@ async def test_while_the_upstream_does_not_take_what_the_client_sends() -> None:
         client = await gw.connect()
         client.send(request("POST", "/v1/files", None, b"Content-Type: text/x", b"Content-Length: %d" % (64 * MIB)))
         sending = asyncio.ensure_future(client.send_all(b"x" * 64 * MIB))
-        await until(lambda: gw.worker.server.connections and gw.worker.server.connections[0]._reading_paused)
+        await until(lambda: gw.worker.server.connections and gw.worker.server.connections[0].unread)
         sending.cancel()
         left_at = asyncio.get_running_loop().time()
         client.reset()
@@ -118,7 +120,7 @@ async def test_while_its_body_is_not_read_yet(way: str) -> None:
         client.send(request("POST", CHAT, None, b"Content-Length: %d" % MIB))
         await until(lambda: gw.keys.asked)
         client.send(b" " * 200_000)
-        await until(lambda: gw.worker.server.connections[0]._reading_paused)
+        await until(lambda: gw.worker.server.connections[0].unread)
         left_at = asyncio.get_running_loop().time()
         getattr(client, way)()
         await until(lambda: not gw.in_flight)

@@ -18,6 +18,8 @@ from tests.fakes.upstream import SSE_HEAD, Exchange, silent, upstream
 from tests.fakes.wire import chunk, soon, until
 from tests.fakes.worker import KEY, OTHER_KEY, PRINCIPAL, CutError, Gateway, gateway, request
 
+pytestmark = pytest.mark.alone  # it measures time
+
 CHAT = "/v1/chat/completions"
 PROMPTLY_S = 1.0
 

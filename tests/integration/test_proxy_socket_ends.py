@@ -24,6 +24,8 @@ from tests.fakes.upstream import Exchange, silent, upstream
 from tests.fakes.wire import soon, until
 from tests.fakes.worker import KEY, Client, Gateway, gateway
 
+pytestmark = pytest.mark.alone  # it measures time
+
 MIB = 1024 * 1024
 PROMPTLY_S = 0.5
 GOODBYES = [(1000, b""), (1001, b"bye"), (1011, b"no"), (3000, b"x" * 123), (4999, "grüße".encode()), (0, b"")]

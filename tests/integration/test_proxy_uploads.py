@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.upstream import Exchange, answer, closing, upstream
 from tests.fakes.wire import chunk, soon, until
-from tests.fakes.worker import gateway, request
+from tests.fakes.worker import gateway, request, waiting_in
 
 MIB = 1024 * 1024
 KIND = b"Content-Type: application/octet-stream"
@@ -56,9 +56,9 @@ async def test_an_upstream_that_does_not_read_holds_the_client_back(chunked: boo
         body = (chunk(b"x" * MIB) * 64 + b"0\r\n\r\n") if chunked else b"x" * size
         sending = asyncio.ensure_future(client.send_all(body))
         await up.request()
-        await until(lambda: gw.worker.server.connections[0]._reading_paused)
+        await until(lambda: gw.worker.server.connections[0].unread)
         connection = gw.worker.server.connections[0]
-        assert connection._body._size < MIB  # type: ignore[attr-defined]
+        assert waiting_in(connection) < MIB
         source = next(iter(gw.worker._destinations["main"].pool._all))
         assert source.transport is not None
         assert source.transport.get_write_buffer_size() < MIB
@@ -86,7 +86,7 @@ async def test_a_slow_upstream_is_not_the_clients_fault() -> None:
         client.send(upload(size))
         sending = asyncio.ensure_future(client.send_all(b"x" * size))
         await up.request()
-        await until(lambda: gw.worker.server.connections[0]._reading_paused)
+        await until(lambda: gw.worker.server.connections[0].unread)
         enough = gw.worker._loop.time() + 0.8
         await until(lambda: gw.worker._loop.time() > enough)
         go_on.set()

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import hiredis
+import pytest
 import structlog
 import uvloop
 
@@ -19,6 +20,8 @@ from gateway.redisdb.client import connect
 from gateway.redisdb.command import Arg, Script, pack
 from gateway.redisdb.hot import HotRedis
 from tests.fakes.redis_servers import Server
+
+pytestmark = pytest.mark.alone  # it measures time
 
 CALLERS, CALLS, ROUNDS = 16, 250, 20
 SCRIPT = Script.of("three", "for i = 1, 3 do redis.call('INCRBY', KEYS[i], ARGV[1]) end return {1, 2, 'ok'}")

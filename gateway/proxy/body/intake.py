@@ -52,7 +52,7 @@ class Intake:
             taken = Whole(request.target.raw, b"")
             taken.place, taken.model = named_in_target(request, operation)
             return taken
-        if "Content-Encoding" in request.headers:
+        if b"content-encoding" in request.named:
             return None
         share = None
         if payload.total_bytes > _UNCOUNTED:
@@ -61,7 +61,7 @@ class Intake:
             share = self._budget.take_now(payload.total_bytes)
             if share is None:
                 return None
-        return self._read_head(Whole(request.target.raw, payload.read_nowait(-1), share), operation)
+        return self._read_head(Whole(request.target.raw, payload.read_nowait(), share), operation)
 
     async def take(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         """Raises GatewayError if the body is too large, cannot be read or is not what the operation takes.
@@ -119,7 +119,7 @@ class Intake:
 
     async def _form(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         limit = self._checked(request)
-        if "Content-Encoding" in request.headers:  # what it holds could not be seen
+        if b"content-encoding" in request.named:  # what it holds could not be seen
             raise GatewayError(UNSUPPORTED_ENCODING, encoding=joined(request.raw_headers, b"content-encoding")[:40])
         heard = operation is not None and operation.id in _HEARD
         search = ModelSearch(joined(request.raw_headers, b"content-type"), file=heard)
@@ -151,10 +151,10 @@ def body_kind(request: Request, operation: Operation | None) -> str:
         return "none"
     if operation is not None and len(operation.body) == 1 and "json" in operation.body:
         return "json"
-    content_type = request.headers.get("Content-Type", "").lower()
+    content_type = request.named.get(b"content-type", b"").lower()
     if operation is not None and "form" in operation.model:
-        return "json" if "json" in operation.body and not content_type.startswith("multipart/") else "form"
-    return "json" if content_type.startswith("application/json") else "stream"
+        return "json" if "json" in operation.body and not content_type.startswith(b"multipart/") else "form"
+    return "json" if content_type.startswith(b"application/json") else "stream"
 
 
 def named_in_target(request: Request, operation: Operation | None) -> tuple[Place, str | None]:

@@ -16,13 +16,13 @@ _IN_PLACE = STEP  # so much is decoded at once; what is longer is decoded in a t
 
 
 class Payload(Protocol):
-    """The part of aiohttp's StreamReader that is used here."""
+    """See `http.payload.Payload`."""
 
     total_bytes: int  # that have come so far
 
     async def readany(self) -> bytes: ...
     def is_eof(self) -> bool: ...
-    def read_nowait(self, n: int = -1) -> bytes: ...
+    def read_nowait(self) -> bytes: ...
 
 
 async def read_whole(

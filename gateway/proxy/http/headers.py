@@ -1,7 +1,7 @@
 """Which headers cross the gateway. Everything does, in order and with duplicates, but for what is listed here."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -66,3 +66,25 @@ def sorted_out(
 def joined(headers: RawHeaders, wanted: bytes) -> str:
     """All values of a header as one list; `wanted` in lower case."""
     return ", ".join(value.decode("latin-1") for name, value in headers if name.lower() == wanted)
+
+
+class Named(Mapping[str, str]):
+    """Headers to look up by name, in any case, as text: bytes that are none become surrogates."""
+
+    __slots__ = ("_first",)
+
+    def __init__(self, first: dict[bytes, bytes]) -> None:
+        """first: the first of each name, in lower case."""
+        self._first = first
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._first[name.lower().encode()].decode("utf-8", "surrogateescape")
+        except KeyError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._first)
+
+    def __len__(self) -> int:
+        return len(self._first)

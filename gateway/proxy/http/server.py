@@ -1,28 +1,24 @@
-"""The server that accepts a worker's client connections and keeps their time."""
+"""The connections of one worker's clients, and their time."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
-
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from gateway.errors import GatewayError
 from gateway.proxy.http.connection import Handler, ServerConnection
 from gateway.proxy.http.partings import Partings
 from gateway.proxy.http.request import RequestIds
 from gateway.settings.model import Timeouts
+from gateway.tasks import Tasks
 
 Refused = Callable[[GatewayError, str, str], None]
 
-_READ_AHEAD = 64 * 1024  # of a body that nobody reads yet, twice this is taken from the socket
 _PARTINGS = 8  # connections whose unwanted bodies are read away at the same time
 _PARTING_PAUSE_S = 0.5  # without a byte, after which another one gets its turn
 _PARTING_S = 5.0  # how long a client that has got its last answer may be silent
 
 
-class ProxyServer(web.Server):
-    """Makes the connections of one worker and keeps their time.
+class ProxyServer:
+    """Makes the connections of one worker, as a protocol factory, and keeps their time.
 
     max_head_bytes: of a request. max_connections: beyond it new ones are closed, and `turned_away` is called. refused:
     called with each error that answers what is not yet a request, with the request id and the client's address.
@@ -39,17 +35,6 @@ class ProxyServer(web.Server):
         refused: Refused,
         turned_away: Callable[[], None],
     ) -> None:
-        super().__init__(
-            cast("Any", handler),
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=0,  # the sweep keeps the time: no timer per connection
-            read_bufsize=_READ_AHEAD,
-            max_line_size=max_head_bytes,
-            max_field_size=max_head_bytes,
-            max_headers=256,
-        )
         self.handler = handler
         self.max_head_bytes = max_head_bytes
         self._max_connections = max_connections
@@ -58,6 +43,9 @@ class ProxyServer(web.Server):
         self.turned_away = turned_away
         self.draining = False
         self.partings = Partings(_PARTINGS)
+        self.tasks = Tasks()
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[ServerConnection] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._limits = {
             "head": timeouts.client_headers_s,
@@ -68,8 +56,13 @@ class ProxyServer(web.Server):
             "flushing": timeouts.between_bytes_s,
         }
 
-    def __call__(self) -> RequestHandler:
-        return ServerConnection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> ServerConnection:
+        return ServerConnection(self, self._loop)
+
+    @property
+    def connections(self) -> list[ServerConnection]:
+        """Those that are connected, or still being served."""
+        return list(self._connections)
 
     @property
     def full(self) -> bool:
@@ -81,23 +74,33 @@ class ProxyServer(web.Server):
             self._emptied = self._loop.create_future()
             await self._emptied
 
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:  # noqa: ARG002
-        task = handler._task_handler
-        if task is None or task.done():
-            self._forget(handler)
-        else:
-            task.add_done_callback(lambda _: self._forget(handler))
+    async def close(self) -> None:
+        """Ends all connections, and what they serve."""
+        for connection in self.connections:
+            connection.abort()
+        await self.tasks.cancel()
 
-    def _forget(self, handler: RequestHandler) -> None:
-        self._connections.pop(handler, None)
-        self.partings.leave(cast("ServerConnection", handler))
+    def joined(self, connection: ServerConnection) -> None:
+        """A client has connected."""
+        self._connections.add(connection)
+
+    def lost(self, connection: ServerConnection) -> None:
+        """A client has gone. It counts until what it was served has ended."""
+        task = connection.serving
+        if task is None or task.done():
+            self._forget(connection)
+        else:
+            task.add_done_callback(lambda _: self._forget(connection))
+
+    def _forget(self, connection: ServerConnection) -> None:
+        self._connections.discard(connection)
+        self.partings.leave(connection)
         if not self._connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
     def sweep(self, now: float) -> None:
         """Ends connections that have waited too long, or whose client has left unnoticed. now: the loop's time."""
         for connection in self.connections:
-            assert isinstance(connection, ServerConnection)
             if connection.awaiting == "parting" and now - connection.waiting_since > _PARTING_PAUSE_S:
                 self.partings.leave(connection)  # it goes on being read, but nobody waits for it any more
             if now - connection.waiting_since > self._limits[connection.awaiting]:
@@ -110,11 +113,9 @@ class ProxyServer(web.Server):
         self.draining = True
         self._limits["request"] = idle_s
         for connection in self.connections:
-            assert isinstance(connection, ServerConnection)
             connection.begin_to_drain()
 
     def end_waits(self, error: GatewayError) -> None:
         """Ends all waiting for clients' bodies."""
         for connection in self.connections:
-            assert isinstance(connection, ServerConnection)
             connection.end_wait(error)

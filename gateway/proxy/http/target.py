@@ -28,20 +28,22 @@ class Target(msgspec.Struct, frozen=True):
     """Where a request goes.
 
     path: decoded, below /v1, for matching: `/chat/completions`. raw: path and query below /v1 as the client wrote
-    them, for the upstream. admin: whether it is the control plane's.
+    them, for the upstream. admin: whether it is the control plane's. shown: as logs show it.
     """
 
     path: str
     raw: str
     admin: bool
+    shown: str
 
 
 def parse_target(method: str, target: str) -> Target:
     """Reads a request target as it stands in the request line. Raises GatewayError INVALID_URL (404)."""
+    shown = shown_path(target)
     if target[:1] != "/":
         absolute = _ABSOLUTE.match(target)
         if absolute is None:
-            raise invalid_url(method, shown_path(target))
+            raise invalid_url(method, shown)
         target = target[absolute.end() :]  # RFC 9112 3.2.2: accepted; the authority is ours, whatever it says
     end = target.find("#")
     if end >= 0:
@@ -55,25 +57,31 @@ def parse_target(method: str, target: str) -> Target:
         below = _plain(below)
         if _FORBIDDEN.search(below):
             raise invalid_url(method, path)
-    return Target(below, target[3:], _ADMIN.match(below) is not None)
+    return Target(below, target[3:], _ADMIN.match(below) is not None, shown)
 
 
 class Targets:
     """Reads targets, and remembers those it has read: most of a worker's requests have one of a few."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Target] = {}
+        self._known: dict[bytes, Target] = {}
 
-    def read(self, method: str, target: str) -> Target:
+    def known(self, target: bytes) -> Target | None:
+        """One that was read before."""
+        return self._known.get(target)
+
+    def read(self, method: str, target: bytes) -> Target:
         """As `parse_target`."""
-        known = self._known.get(target)
-        if known is None:
-            known = parse_target(method, target)
-            if len(target) <= _REMEMBERED_LENGTH:
-                if len(self._known) >= _REMEMBERED:
-                    self._known.clear()
-                self._known[target] = known
-        return known
+        read = parse_target(method, as_text(target))
+        if len(target) <= _REMEMBERED_LENGTH:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[target] = read
+        return read
+
+
+def as_text(target: bytes) -> str:
+    return target.decode("utf-8", "surrogateescape")
 
 
 def shown_path(target: str) -> str:

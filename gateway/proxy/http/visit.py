@@ -1,12 +1,11 @@
 """One request on its way through the rooms, and the notes taken on it."""
 
 import msgspec
-from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
 
 from gateway.errors import Fault, GatewayError
 from gateway.proxy.http.connection import ServerConnection
 from gateway.proxy.http.downstream import Downstream
+from gateway.proxy.http.payload import Payload
 from gateway.proxy.http.request import Request
 
 
@@ -70,11 +69,10 @@ class Visit(msgspec.Struct, frozen=True):
     """A request with what it came on, what it is answered on, and the notes on it."""
 
     request: Request
-    message: RawRequestMessage
-    payload: StreamReader
+    payload: Payload
     connection: ServerConnection
     down: Downstream
     seen: Observation
 
     def __repr__(self) -> str:
-        return f"Visit({self.request!r})"  # the message's headers hold keys
+        return f"Visit({self.request!r})"

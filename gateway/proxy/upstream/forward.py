@@ -187,7 +187,7 @@ def _unwanted(pool: Pool, opening: "asyncio.Task[UpstreamConnection | GatewayErr
 def _of_the_client(visit: Visit) -> list[tuple[bytes, bytes]]:
     """What the control process hears besides the client's headers: where it is."""
     added = [(b"x-gateway-client-address", visit.seen.client.encode())]
-    return added if "Host" in visit.request.headers else [(b"Host", b"gateway"), *added]  # HTTP/1.0 does not need one
+    return added if b"host" in visit.request.named else [(b"Host", b"gateway"), *added]  # HTTP/1.0 does not need one
 
 
 async def _upload(connection: UpstreamConnection, body: Outgoing, receiver: Receiver) -> None:

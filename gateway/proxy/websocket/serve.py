@@ -9,8 +9,6 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import StreamWriter
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.clock import Clock
 from gateway.errors import BAD_REQUEST, GatewayError
@@ -23,11 +21,13 @@ from gateway.proxy.http.visit import Visit
 from gateway.proxy.websocket.dial import HANDSHAKE, KEY_PROTOCOL, Attempt, Dialler, RefusedError, Socket, hang_up, text
 from gateway.proxy.websocket.dial import offered as offered_protocols
 from gateway.proxy.websocket.gate import Gate, Naming, error_event
+from gateway.proxy.websocket.joint import Joint, handshake
 from gateway.proxy.websocket.tunnel import Side, Tunnel
 from gateway.settings.model import Bodies, Timeouts
 from gateway.tasks import Tasks
 
 _PROTOCOLS = "Sec-WebSocket-Protocol"
+_HANDSHAKE = ("Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
 _WRITER_LIMIT = 64 * 1024
 _KEY_BYTES = 16
 
@@ -123,7 +123,7 @@ class WebSockets:
                 visit.seen.cut_short(tunnel.error)
 
     async def _accept(self, visit: Visit, upstream: Socket) -> "web.WebSocketResponse[bool]":
-        connection, request, message = visit.connection, visit.request, visit.message
+        request = visit.request
         client: web.WebSocketResponse[bool] = web.WebSocketResponse(
             protocols=offered_protocols(request.raw_headers),
             autoclose=False,
@@ -139,16 +139,11 @@ class WebSockets:
         visit.seen.upstream_request_id = response.headers.get("x-request-id", "")
         client.headers.setdefault("x-request-id", visit.seen.request_id)
         client.headers.setdefault("Server", "gateway")
-        if _PROTOCOLS in request.headers:
-            # aiohttp would look into the client's list, and quote it in its log: it is shown the choice only.
-            headers = CIMultiDict(message.headers)
-            del headers[_PROTOCOLS]
-            if (chosen := _protocol(request, upstream)) is not None:
-                headers[_PROTOCOLS] = chosen
-            message = message._replace(headers=CIMultiDictProxy(headers))
-        writer = StreamWriter(connection, self._loop)
-        task: Any = asyncio.current_task()
-        await client.prepare(web.BaseRequest(message, visit.payload, connection, writer, task, self._loop))
+        headers = {name: request.headers.get(name, "") for name in _HANDSHAKE}
+        # aiohttp would look into the client's list of protocols, and quote it in its log: it is shown the choice only.
+        if (chosen := _protocol(request, upstream)) is not None:
+            headers[_PROTOCOLS] = chosen
+        await client.prepare(handshake(Joint(visit.connection, self._loop), headers, self._loop))
         return client
 
 

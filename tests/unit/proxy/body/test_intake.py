@@ -1,7 +1,6 @@
 """How a body is to be read, where its model stands, and what is taken in without waiting."""
 
 import pytest
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.errors import BODY_TOO_LARGE, DUPLICATE_MEMBER, INVALID_JSON, GatewayError
 from gateway.operations.matcher import Matcher
@@ -23,10 +22,10 @@ def known(request: Request) -> Operation | None:
 
 def made(method: str, target: str, content_type: str = "", *, body: bool = True, encoding: str = "") -> Request:
     headers = {"Content-Type": content_type, "Content-Encoding": encoding}
-    given = CIMultiDictProxy(CIMultiDict({name: value for name, value in headers.items() if value}))
-    raw = tuple((name.encode(), value.encode()) for name, value in given.items())
+    raw = [(name.encode(), value.encode()) for name, value in headers.items() if value]
+    named = {name.lower(): value for name, value in raw}
     parsed = parse_target(method, "/v1" + target)
-    return Request(method, parsed, raw, given, None if body else 0, has_body=body, websocket=False)
+    return Request(method, parsed, raw, named, None if body else 0, has_body=body, websocket=False)
 
 
 @pytest.mark.parametrize(

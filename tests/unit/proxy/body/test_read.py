@@ -51,7 +51,7 @@ class Coming:
     def is_eof(self) -> bool:
         return not self.pieces
 
-    def read_nowait(self, n: int = -1) -> bytes:
+    def read_nowait(self) -> bytes:
         return self.pieces.pop(0)
 
 

@@ -1,0 +1,264 @@
+"""Requests out of a connection's bytes. llhttp reads them; what it lets through and we must not is refused here."""
+
+from collections import deque
+from typing import Protocol
+
+import httptools
+import msgspec
+
+from gateway.errors import BAD_REQUEST, HEADERS_TOO_LARGE, ErrorKind, GatewayError
+from gateway.proxy.http.payload import Flow, Payload
+
+MOST_WAITING = 32  # requests that a client may send before the first of them is answered
+_MOST_FIELDS = 256
+_STEP = 8 * 1024  # bytes that are read at once: this much holds so many requests at most
+_BODY_STEP = 64 * 1024  # inside of a body
+# Two of one of these and two readers may take the message for different ones.
+_ONCE = frozenset(
+    {
+        b"content-length", b"content-location", b"content-range", b"content-type", b"etag", b"host", b"max-forwards",
+        b"server", b"transfer-encoding", b"user-agent",
+    }
+)  # fmt: skip
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A request's head, and its body, which may still be coming.
+
+    target: as it stands in the request line. modern: HTTP/1.1. fields: all headers as they came; named: the first of
+    each, by its name in lower case. length: of the body, None if it comes in chunks. keep_alive: whether the client
+    wants to ask more on this connection. switches: it asks to change protocols, and no request can follow it.
+    """
+
+    method: str
+    target: bytes
+    modern: bool
+    fields: list[tuple[bytes, bytes]]
+    named: dict[bytes, bytes]
+    length: int | None
+    body: Payload
+    keep_alive: bool
+    switches: bool
+
+    def __repr__(self) -> str:
+        return f"Head({self.method})"  # its headers hold keys
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """What came in place of a request, and is the last that is read."""
+
+    error: GatewayError
+
+
+class _RefusedError(Exception):
+    """Ends the parser's work."""
+
+
+class Connection(Flow, Protocol):
+    """Whose bytes these are."""
+
+
+class RequestReader:
+    """Reads one connection. waiting: requests that nobody has taken yet. ended: no request follows those. in_head: a
+    head has begun and is not complete.
+    """
+
+    __slots__ = (
+        "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_large", "_left", "_max_head", "_parser",
+        "_partial", "_payload", "_switching", "_tail", "_target", "ended", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, flow: Flow, max_head: int) -> None:
+        """max_head: bytes of a head."""
+        self._flow = flow
+        self._max_head = max_head
+        self._parser = httptools.HttpRequestParser(self)
+        self._empty = Payload(flow, ended=True)
+        self._payload: Payload | None = None  # of the body that is coming
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._target = b""
+        self._framing = b""  # of a body that the parser will not read, see `_read_on`
+        self._partial = 0  # bytes of a head that is not complete yet, or of a body's framing without more of the body
+        self._large = False  # so much has come that the next head may be larger than allowed
+        self._left: memoryview | None = None  # that came while too many waited
+        self._held = False
+        self._error: GatewayError | None = None
+        self.waiting: deque[Head | Unreadable] = deque()
+        self.ended = False
+        self._switching = False  # what comes now is of another protocol
+        self._tail = b""
+
+    @property
+    def in_head(self) -> bool:
+        return self._partial > 0
+
+    def feed(self, data: bytes) -> None:
+        """More bytes have come."""
+        if self.ended:
+            self._keep(data)
+        elif self._left is not None:
+            self._left = memoryview(b"".join((self._left, data)))
+        elif len(data) <= _STEP:
+            self._read(data)
+            if len(self.waiting) >= MOST_WAITING:
+                self._hold()
+        else:
+            self._read_in_steps(memoryview(data))
+
+    def take(self) -> "Head | Unreadable":
+        """The next request. There must be one."""
+        taken = self.waiting.popleft()
+        if self._held and len(self.waiting) <= MOST_WAITING // 2:
+            self._go_on()
+        return taken
+
+    def take_tail(self) -> bytes:
+        """What has come behind a request to change protocols."""
+        tail, self._tail = self._tail, b""
+        if self._held:
+            self._held = False
+            self._flow.release()
+        return tail
+
+    def _keep(self, data: bytes) -> None:
+        if self._switching:
+            self._tail += data
+            if len(self._tail) > _BODY_STEP:
+                self._hold()
+
+    def _read_in_steps(self, data: memoryview) -> None:
+        at = 0
+        while at < len(data) and not self.ended:
+            if len(self.waiting) >= MOST_WAITING:
+                self._left = data[at:]
+                self._hold()
+                return
+            step = _STEP if self._payload is None else _BODY_STEP
+            self._read(data[at : at + step])
+            at += step
+        if self.ended:
+            self._keep(bytes(data[at:]))
+
+    def _hold(self) -> None:
+        if not self._held:
+            self._held = True
+            self._flow.hold()
+
+    def _go_on(self) -> None:
+        left, self._left = self._left, None
+        if left is not None:
+            self._read_in_steps(left)
+        if self._left is None:
+            self._held = False
+            self._flow.release()
+
+    def _read(self, data: bytes | memoryview) -> None:
+        payload, known = self._payload, len(self.waiting)
+        before = payload.total_bytes if payload is not None else 0
+        self._large = len(data) + self._partial > self._max_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as change:
+            self._read_on(data[change.args[0] :])
+        except httptools.HttpParserError:
+            self._give_up(self._error or _malformed("its request line, a header or its framing"))
+        if len(self.waiting) != known:
+            self._partial = 0
+        elif payload is None or payload.total_bytes == before:
+            self._partial += len(data)
+            if self._partial > self._max_head:
+                self._give_up(_too_large(self._max_head))
+        else:
+            self._partial = 0
+
+    def _read_on(self, rest: bytes | memoryview) -> None:
+        """Behind the head of a request to change protocols. llhttp would read on after a body, httptools does not: it
+        is read by another parser, which is told of its framing."""
+        framing, self._framing = self._framing, b""
+        if not framing:
+            self.ended = self._switching = True
+            self._tail = bytes(rest)
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n" % framing)
+        self._read(rest)
+
+    def _give_up(self, error: GatewayError) -> None:
+        self.ended = True
+        self._partial = 0
+        if self._payload is not None:
+            self._payload.set_exception(_malformed("its body's framing"))
+        self.waiting.append(Unreadable(error))
+
+    def _refuse(self, error: GatewayError) -> None:
+        self._error = error
+        raise _RefusedError
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        self._fields = []
+        self._target = b""
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._payload is None:  # else it is a trailer, and ends with its request
+            self._fields.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if self._payload is not None:
+            return  # see `_read_on`
+        fields, parser = self._fields, self._parser
+        if len(fields) > _MOST_FIELDS or (self._large and self._size() > self._max_head):
+            self._refuse(_too_large(self._max_head))
+        named: dict[bytes, bytes] = {}
+        for name, value in fields:
+            lower = name.lower()
+            if lower not in named:
+                named[lower] = value
+            elif lower in _ONCE:
+                self._refuse(_malformed("its request line, a header or its framing"))
+        version = parser.get_http_version()
+        modern = version == "1.1"
+        if not modern and version != "1.0":
+            self._refuse(_malformed("its version, which is neither HTTP/1.1 nor HTTP/1.0,"))
+        if modern and b"host" not in named:
+            self._refuse(_malformed("its request line, a header or its framing"))
+        length = None if b"transfer-encoding" in named else int(named.get(b"content-length", b"0"))
+        body = self._empty
+        if length != 0:
+            body = self._payload = Payload(self._flow)
+        switches = parser.should_upgrade()
+        if switches and length != 0:
+            self._framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        self.waiting.append(
+            Head(
+                parser.get_method().decode(), self._target, modern, fields, named, length, body,
+                parser.should_keep_alive(), switches,
+            )
+        )  # fmt: skip
+
+    def on_body(self, data: bytes) -> None:
+        if self._payload is not None:
+            self._payload.feed(data)
+
+    def on_message_complete(self) -> None:
+        if self._payload is not None and not self._framing:
+            self._payload.end()
+            self._payload = None
+
+    def _size(self) -> int:
+        """Bytes of the head that is complete now."""
+        line = len(self._parser.get_method()) + len(self._target) + 14
+        return line + sum(len(name) + len(value) + 4 for name, value in self._fields)
+
+
+def _too_large(limit: int) -> GatewayError:
+    return GatewayError(HEADERS_TOO_LARGE, limit=limit)
+
+
+def _malformed(what: str, kind: ErrorKind = BAD_REQUEST) -> GatewayError:
+    """The parser's own words may quote the request, keys included: they stay here."""
+    return GatewayError(kind, reason=f"{what} is malformed")
