@@ -72,7 +72,7 @@ class Doorway:
 
     def _preflight(self, head: Head, down: Downstream) -> bool:
         """Whether a browser only asked what it may do, which is answered here."""
-        headers = Named(head.named)
+        headers = Named(head.headers.named)
         preflight = self._cors.preflight(head.method, headers)
         if preflight is None:
             down.extra = self._cors.headers(headers)

@@ -1,7 +1,6 @@
 """The life of a request, in order. Each step is a room of its own; what it does is written there."""
 
 import asyncio
-from collections.abc import Awaitable
 
 import msgspec
 
@@ -9,7 +8,7 @@ from gateway.clock import Clock
 from gateway.errors import ADMIN_UNAVAILABLE, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.admission.permitted import Permitted
-from gateway.proxy.admission.reserve import Admits, Grant, Wanted, reserve_for
+from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted, reserve_anew
 from gateway.proxy.admission.socket import SocketGate, SocketGates
 from gateway.proxy.auth.identify import Caller, Identify
 from gateway.proxy.body.intake import Intake, Taken
@@ -48,7 +47,7 @@ class Pipeline(msgspec.Struct, frozen=True):
         request, seen = visit.request, visit.seen
         if request.target.admin:
             return await self._hand_over(visit)
-        principal, key = self.identify.known(request, seen)
+        principal, key = self.identify.known(visit)
         if principal is None:
             principal = await self.identify.ask(request, key, seen)
         operation = self.permitted.operation(request, seen)
@@ -67,7 +66,13 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.ownership.check(principal, operation, request)
             attempts = self.router.route(taken.model)
             self.permitted.priced(operation, taken.model, attempts)
-            principal, grant = await self._admit(visit, principal, operation, taken, attempts, key)
+            models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
+            wanted = Wanted(operation, taken, seen, visit.down, models)
+            try:
+                grant = await self.admission.reserve(principal, wanted)
+            except KeyChangedError:
+                caller = Caller(self.identify, request, key, seen)
+                principal, grant = await reserve_anew(caller, principal, self.admission, wanted)
             call = None
             try:
                 call = self.meter.begin(principal, operation, seen, taken)
@@ -78,21 +83,6 @@ class Pipeline(msgspec.Struct, frozen=True):
         finally:
             seen.bytes_in = taken.size
             taken.release()
-
-    def _admit(  # noqa: PLR0917
-        self,
-        visit: Visit,
-        principal: Principal,
-        operation: Operation | None,
-        taken: Taken,
-        attempts: tuple[Attempt, ...],
-        key: bytes,
-    ) -> Awaitable[tuple[Principal, Grant | None]]:
-        """Reserves what the call may use. If the key has changed since it was looked up, that is done again."""
-        models = [attempt.upstream_model or taken.model for attempt in attempts] if taken.model else []
-        wanted = Wanted(operation, taken, visit.seen, visit.down, models)
-        caller = Caller(self.identify, visit.request, key, visit.seen)
-        return reserve_for(caller, principal, self.admission, wanted)
 
     def _end(self, grant: Grant, call: CallMeter | None, *, sent: bool) -> None:
         """Gives back what the call has not used. sent: an upstream may have seen it."""

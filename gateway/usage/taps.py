@@ -14,6 +14,7 @@ import msgspec
 from gateway.usage.estimate import size_of, texts_of_answer
 from gateway.usage.extract import Report, of_body, of_event
 from gateway.usage.lines import Answer
+from gateway.usage.plain import Plain, plain
 from gateway.usage.rules import ANY, TOOL_EVENTS, Rule
 from gateway.usage.sse import LARGEST_EVENT, Event, EventReader, parse_event
 
@@ -42,6 +43,9 @@ class Decoder(Protocol):
 class Tap(Protocol):
     def feed(self, parts: list[bytes], /) -> None:
         """More of the answer's body."""
+
+    def plain(self) -> Plain | None:
+        """All that matters of an answer that reports plainly, as most do; None if it has to be looked at closely."""
 
     def end(self, texts: bool, /) -> Answer:
         """What it was, as far as it came. texts: whether its text is to be measured even if it reported its usage."""
@@ -86,6 +90,11 @@ class JsonTap:
             self._head = self._head or held[:_END]
             self._parts = [held[-_END:]]
             self._size = _END
+
+    def plain(self) -> Plain | None:
+        if self._head or len(self._rules) != 1 or not self._rules[0].plain:
+            return None
+        return plain(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
 
     def end(self, texts: bool, /) -> Answer:
         body = b"".join(self._parts)
@@ -138,6 +147,9 @@ class EventTap:
             self._room -= len(part)
         if self._room < 0:
             self._look()
+
+    def plain(self) -> None:
+        return None
 
     def end(self, texts: bool, /) -> Answer:
         self._look()
@@ -235,6 +247,9 @@ class TextTap:
         self._size += len(data)
         self._last = (self._last + data)[-4096:]
 
+    def plain(self) -> None:
+        return None
+
     def end(self, _texts: bool, /) -> Answer:
         stamps = _STAMP.findall(self._last)
         duration_ms = 0
@@ -254,6 +269,9 @@ class BinaryTap:
 
     def feed(self, _parts: list[bytes], /) -> None:
         self._began = True
+
+    def plain(self) -> None:
+        return None
 
     def end(self, _texts: bool, /) -> Answer:
         return Answer(began=self._began)

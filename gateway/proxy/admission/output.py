@@ -8,6 +8,7 @@ _BUCKETS = 22 * _PARTS  # up to 4 million tokens
 _TAIL = 20  # one in so many answers may be longer than the 95th percentile
 _MEMORY = 1000  # answers after which all that were counted weigh half
 _ENOUGH = 20  # answers from which there is a 95th percentile
+_MUCH = 200  # answers from which on a sample of the others is enough
 _MODELS_SHARE = 8  # one in so many answers to a key that is known counts for its model, all of the others'
 _MOST_KNOWN = 8192  # pairs of key and model; some 1 KiB each
 _FIRST = 2000.0  # tokens' worth of trust in the first density
@@ -93,6 +94,11 @@ class Outputs:
             if known is None or known.total < _ENOUGH:
                 return None
         return known.p95
+
+    def knows(self, key_id: str, model: str) -> bool:
+        """Whether so much is known of a key and model that some of its answers will do."""
+        known = self._of_keys.get((key_id, model))
+        return known is not None and known.total >= _MUCH
 
     def learn(self, key_id: str, model: str, tokens: int) -> None:
         """An answer had so many tokens. What was not used for longest is forgotten first."""

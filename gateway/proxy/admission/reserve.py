@@ -298,17 +298,18 @@ class Caller(Protocol):
     async def anew(self, old: Principal, /) -> Principal: ...
 
 
-async def reserve_for(
+async def reserve_anew(
     caller: Caller, principal: Principal, admission: Admits, wanted: Wanted
 ) -> tuple[Principal, Grant | None]:
-    """Reserves; if the key has changed since it was looked up, as it is now, and then for whom. Raises GatewayError as
+    """Reserves after a KeyChangedError: for the caller as it is now, and says who that is. Raises GatewayError as
     `Admission.reserve` and the caller do, and KEYS_UNAVAILABLE (503) if the record stays older than it should be.
     """
-    for _ in range(_TRIES):
+    for _ in range(1, _TRIES):
+        principal = await caller.anew(principal)
         try:
             return principal, await admission.reserve(principal, wanted)
         except KeyChangedError:
-            principal = await caller.anew(principal)
+            continue
     raise GatewayError(KEYS_UNAVAILABLE)
 
 

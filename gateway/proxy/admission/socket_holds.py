@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.operations.table import Operation
-from gateway.proxy.admission.reserve import Admits, Grant, Wanted, reserve_for
+from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted, reserve_anew
 from gateway.proxy.admission.socket_asked import SocketRequest
 from gateway.usage.sockets.turns import Ticket
 from gateway.values import Principal, UsageEvent
@@ -67,7 +67,11 @@ class Holds:
         """Raises GatewayError as `Admission.reserve` and `Caller` do."""
         notes = _Notes(f"{self._request_id}/{number}", self._clock.wall(), wish.request.model or "")
         wanted = Wanted(wish.operation, wish.request, notes, notes, wish.models, wish.more)
-        _, grant = await reserve_for(self._caller, await self._caller.now(), self._admission, wanted)
+        principal = await self._caller.now()
+        try:
+            grant = await self._admission.reserve(principal, wanted)
+        except KeyChangedError:
+            _, grant = await reserve_anew(self._caller, principal, self._admission, wanted)
         if grant is not None:
             self._held[number] = _Hold(grant)
         return Ticket(number, notes.admitted_us)

@@ -4,8 +4,9 @@ import msgspec
 
 from gateway.credentials import digest, incorrect, read_key
 from gateway.proxy.auth.keys import KeyCache
+from gateway.proxy.http.headers import Named
 from gateway.proxy.http.request import Request
-from gateway.proxy.http.visit import Observation
+from gateway.proxy.http.visit import Observation, Visit
 from gateway.values import Principal
 
 
@@ -32,12 +33,16 @@ class Identify:
     def __init__(self, keys: KeyCache) -> None:
         self._keys = keys
 
-    def known(self, request: Request, seen: Observation) -> tuple[Principal | None, bytes]:
+    def known(self, visit: Visit) -> tuple[Principal | None, bytes]:
         """The principal, if the cache knows it, and the digest of its key. Raises GatewayError NO_API_KEY or
         INCORRECT_API_KEY (401)."""
-        hashed = digest(read_key(request.headers, websocket=request.websocket))
+        headers = visit.request.headers
+        hashed = headers.key
+        if hashed is None:
+            hashed = headers.key = digest(_key_of(visit.request))
         principal = self._keys.cached(hashed)
         if principal is not None:
+            seen = visit.seen
             seen.project, seen.key, seen.user = principal.project_id, principal.key_id, principal.user_id
         return principal, hashed
 
@@ -53,6 +58,11 @@ class Identify:
         """The same, asking Redis. Raises GatewayError INCORRECT_API_KEY (401) or KEYS_UNAVAILABLE (503)."""
         principal = await self._keys.look_up(hashed)
         if principal is None:
-            raise incorrect(read_key(request.headers, websocket=request.websocket))
+            raise incorrect(_key_of(request))
         seen.project, seen.key, seen.user = principal.project_id, principal.key_id, principal.user_id
         return principal
+
+
+def _key_of(request: Request) -> str:
+    """The key that a request carries. Raises as `read_key`."""
+    return read_key(Named(request.headers.named), websocket=request.websocket)

@@ -52,7 +52,7 @@ class Intake:
             taken = Whole(request.target.raw, b"")
             taken.place, taken.model = named_in_target(request, operation)
             return taken
-        if b"content-encoding" in request.named:
+        if b"content-encoding" in request.headers.named:
             return None
         share = None
         if payload.total_bytes > _UNCOUNTED:
@@ -88,7 +88,7 @@ class Intake:
 
     async def _json(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         limit, target = self._json_limit, request.target.raw
-        undo = codings(joined(request.raw_headers, b"content-encoding"))
+        undo = codings(joined(request.headers.raw, b"content-encoding"))
         whole: bytes | bytearray
         whole, share = await read_whole(payload, request.length, limit, self._budget, waiting)
         size = len(whole)
@@ -119,10 +119,10 @@ class Intake:
 
     async def _form(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         limit = self._checked(request)
-        if b"content-encoding" in request.named:  # what it holds could not be seen
-            raise GatewayError(UNSUPPORTED_ENCODING, encoding=joined(request.raw_headers, b"content-encoding")[:40])
+        if b"content-encoding" in request.headers.named:  # what it holds could not be seen
+            raise GatewayError(UNSUPPORTED_ENCODING, encoding=joined(request.headers.raw, b"content-encoding")[:40])
         heard = operation is not None and operation.id in _HEARD
-        search = ModelSearch(joined(request.raw_headers, b"content-type"), file=heard)
+        search = ModelSearch(joined(request.headers.raw, b"content-type"), file=heard)
         held, share = await find_model(payload, search, self._hold, self._budget, waiting)
         return Streamed(
             request.target.raw,
@@ -151,7 +151,7 @@ def body_kind(request: Request, operation: Operation | None) -> str:
         return "none"
     if operation is not None and len(operation.body) == 1 and "json" in operation.body:
         return "json"
-    content_type = request.named.get(b"content-type", b"").lower()
+    content_type = request.headers.named.get(b"content-type", b"").lower()
     if operation is not None and "form" in operation.model:
         return "json" if "json" in operation.body and not content_type.startswith(b"multipart/") else "form"
     return "json" if content_type.startswith(b"application/json") else "stream"

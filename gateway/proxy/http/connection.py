@@ -50,13 +50,12 @@ class ServerConnection(asyncio.Protocol):
     client: the peer's address. awaiting: what the connection waits for, which decides the timeout that
     `ProxyServer.sweep` applies: `head`, `request` (between two), `body`, `busy` (nothing of the client), `parting` (the
     client may still be sending and is to get its last answer), `flushing` (it is slow to take that). waiting_since:
-    since when, the loop's time. writer: is told when the client reads again. known_as: what `auth` has noted of the key
-    that came last.
+    since when, the loop's time. writer: is told when the client reads again.
     """
 
     __slots__ = (
         "_body", "_expecting", "_handler", "_holds", "_left", "_loop", "_requests", "_server", "_shut", "_switched",
-        "_task", "_until", "_waiter", "awaiting", "client", "draining", "known_as", "transport", "waiting_since",
+        "_task", "_until", "_waiter", "awaiting", "client", "draining", "transport", "waiting_since",
         "writer", "writing_paused",
     )  # fmt: skip
 
@@ -81,7 +80,6 @@ class ServerConnection(asyncio.Protocol):
         self.waiting_since = loop.time()
         self.draining = server.draining
         self.writer: Resumable | None = None
-        self.known_as: tuple[bytes, bytes] | None = None
 
     # What comes
 
@@ -184,12 +182,7 @@ class ServerConnection(asyncio.Protocol):
                     break
                 self._body = head.body
                 self._expecting = not head.body.is_eof() and _expects(head)
-                down = Downstream(
-                    self,
-                    method=head.method,
-                    modern=head.modern,
-                    keep_alive=head.keep_alive and not head.switches,
-                )
+                down = Downstream(self, head.method, head.modern, head.keep_alive and not head.switches)
                 await self._handler(self, head, down)
                 self.awaiting = "busy"
                 if not down.keep_alive or not down.complete or not head.body.is_eof():
@@ -227,7 +220,7 @@ class ServerConnection(asyncio.Protocol):
         """Answers what is not yet a request, and ends the connection."""
         if self.transport is None or self.transport.is_closing():
             return
-        down = Downstream(self, method="GET", modern=True, keep_alive=False)
+        down = Downstream(self, "GET", modern=True, keep_alive=False)
         request_id = self._server.ids.new()
         down.request_id = request_id.encode()
         down.fail(error)
@@ -332,4 +325,4 @@ class ServerConnection(asyncio.Protocol):
 
 def _expects(head: Head) -> bool:
     """RFC 9110 10.1.1: of an HTTP/1.0 client it means nothing."""
-    return head.modern and head.named.get(b"expect", b"").lower() == b"100-continue"
+    return head.modern and head.headers.named.get(b"expect", b"").lower() == b"100-continue"

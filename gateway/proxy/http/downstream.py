@@ -37,7 +37,7 @@ class Downstream:
         "levels", "request_id", "sent", "status",
     )  # fmt: skip
 
-    def __init__(self, connection: "ServerConnection", *, method: str, modern: bool, keep_alive: bool) -> None:
+    def __init__(self, connection: "ServerConnection", method: str, modern: bool, keep_alive: bool) -> None:
         self._connection = connection
         self._is_head = method == "HEAD"
         self._modern = modern  # HTTP/1.1: chunks are understood

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
+
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 # RFC 9110 7.6.1: these concern one connection only, and so does whatever a Connection header names.
@@ -66,6 +68,41 @@ def sorted_out(
 def joined(headers: RawHeaders, wanted: bytes) -> str:
     """All values of a header as one list; `wanted` in lower case."""
     return ", ".join(value.decode("latin-1") for name, value in headers if name.lower() == wanted)
+
+
+class Crossing(msgspec.Struct, frozen=True):
+    """What of a request's headers goes to one upstream. lines: joined, without the last one's end; each begins with a
+    line end, so that none is nothing. request_id: the client's own, None if it has given none.
+    """
+
+    lines: bytes
+    request_id: str | None
+
+
+def crossing_of(headers: list[tuple[bytes, bytes]], noted: Mapping[bytes, bytes]) -> Crossing:
+    """noted: with `x-request-id`, if that is among the headers."""
+    given = noted.get(b"x-request-id")
+    lines = b"".join([b"\r\n%b: %b" % header for header in headers])
+    return Crossing(lines, None if given is None else given.decode("utf-8", "surrogateescape"))
+
+
+class Headers:
+    """A request's headers, and what was made of them: a client that sends the same ones again has the same object.
+
+    raw: all but Content-Length, in order, as they came. named: the first of each, by its name in lower case. key: the
+    digest of the key that they carry, once it was read. crossing: what goes to an upstream, by the upstream's name.
+    """
+
+    __slots__ = ("crossing", "key", "named", "raw")
+
+    def __init__(self, raw: list[tuple[bytes, bytes]], named: dict[bytes, bytes]) -> None:
+        self.raw = raw
+        self.named = named
+        self.key: bytes | None = None
+        self.crossing: dict[str, Crossing] = {}
+
+    def __repr__(self) -> str:
+        return f"Headers({len(self.raw)})"  # they hold keys
 
 
 class Named(Mapping[str, str]):

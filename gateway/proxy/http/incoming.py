@@ -7,6 +7,7 @@ import httptools
 import msgspec
 
 from gateway.errors import BAD_REQUEST, HEADERS_TOO_LARGE, ErrorKind, GatewayError
+from gateway.proxy.http.headers import Headers
 from gateway.proxy.http.payload import Flow, Payload
 
 MOST_WAITING = 32  # requests that a client may send before the first of them is answered
@@ -25,23 +26,19 @@ _ONCE = frozenset(
 class Head(msgspec.Struct, frozen=True):
     """A request's head, and its body, which may still be coming.
 
-    target: as it stands in the request line. modern: HTTP/1.1. fields: all headers as they came; named: the first of
-    each, by its name in lower case. length: of the body, None if it comes in chunks. keep_alive: whether the client
-    wants to ask more on this connection. switches: it asks to change protocols, and no request can follow it.
+    target: as it stands in the request line. modern: HTTP/1.1. length: of the body, None if it comes in chunks.
+    keep_alive: whether the client wants to ask more on this connection. switches: it asks to change protocols, and no
+    request can follow it.
     """
 
     method: str
     target: bytes
     modern: bool
-    fields: list[tuple[bytes, bytes]]
-    named: dict[bytes, bytes]
+    headers: Headers
     length: int | None
     body: Payload
     keep_alive: bool
     switches: bool
-
-    def __repr__(self) -> str:
-        return f"Head({self.method})"  # its headers hold keys
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -64,8 +61,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_large", "_left", "_max_head", "_parser",
-        "_partial", "_payload", "_switching", "_tail", "_target", "ended", "waiting",
+        "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_large", "_last", "_left", "_length_at",
+        "_length_name", "_max_head", "_parser", "_partial", "_payload", "_switching", "_tail", "_target", "ended",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, flow: Flow, max_head: int) -> None:
@@ -75,7 +73,9 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._empty = Payload(flow, ended=True)
         self._payload: Payload | None = None  # of the body that is coming
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields: list[tuple[bytes, bytes]] = []  # of the head that is being read
+        self._last = Headers([], {})  # of the request before
+        self._length_at, self._length_name = -1, b""  # where its Content-Length was, and how it was written
         self._target = b""
         self._framing = b""  # of a body that the parser will not read, see `_read_on`
         self._partial = 0  # bytes of a head that is not complete yet, or of a body's framing without more of the body
@@ -204,41 +204,63 @@ class RequestReader:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._payload is None:  # else it is a trailer, and ends with its request
-            self._fields.append((name, value.rstrip(b" \t")))
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._payload is not None:
             return  # see `_read_on`
-        fields, parser = self._fields, self._parser
-        if len(fields) > _MOST_FIELDS or (self._large and self._size() > self._max_head):
-            self._refuse(_too_large(self._max_head))
-        named: dict[bytes, bytes] = {}
-        for name, value in fields:
-            lower = name.lower()
-            if lower not in named:
-                named[lower] = value
-            elif lower in _ONCE:
-                self._refuse(_malformed("its request line, a header or its framing"))
+        parser = self._parser
+        headers, length = self._headers()
         version = parser.get_http_version()
         modern = version == "1.1"
         if not modern and version != "1.0":
             self._refuse(_malformed("its version, which is neither HTTP/1.1 nor HTTP/1.0,"))
-        if modern and b"host" not in named:
+        if modern and b"host" not in headers.named:
             self._refuse(_malformed("its request line, a header or its framing"))
-        length = None if b"transfer-encoding" in named else int(named.get(b"content-length", b"0"))
         body = self._empty
         if length != 0:
             body = self._payload = Payload(self._flow)
         switches = parser.should_upgrade()
         if switches and length != 0:
             self._framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
-        self.waiting.append(
-            Head(
-                parser.get_method().decode(), self._target, modern, fields, named, length, body,
-                parser.should_keep_alive(), switches,
-            )
-        )  # fmt: skip
+        method = parser.get_method().decode()
+        keep_alive = parser.should_keep_alive()
+        self.waiting.append(Head(method, self._target, modern, headers, length, body, keep_alive, switches))
+
+    def _headers(self) -> tuple[Headers, int | None]:
+        """The headers that have come, and the length of the body that follows; None: it comes in chunks."""
+        fields, last, at = self._fields, self._last, self._length_at
+        self._fields = []  # what comes now are trailers, which end with their request
+        if self._large and self._size(fields) > self._max_head:
+            self._refuse(_too_large(self._max_head))
+        length: bytes | None = None
+        if 0 <= at < len(fields) and fields[at][0] == self._length_name:
+            length = fields.pop(at)[1]
+        if fields == last.raw:
+            return last, None if b"transfer-encoding" in last.named else int(length or 0)
+        if length is not None:
+            fields.insert(at, (self._length_name, length))
+        return self._new_headers(fields)
+
+    def _new_headers(self, fields: list[tuple[bytes, bytes]]) -> tuple[Headers, int | None]:
+        """The same for headers that are not those of the request before."""
+        if len(fields) > _MOST_FIELDS:
+            self._refuse(_too_large(self._max_head))
+        raw: list[tuple[bytes, bytes]] = []
+        named: dict[bytes, bytes] = {}
+        length, self._length_at = 0, -1
+        for number, (name, written) in enumerate(fields):
+            lower, value = name.lower(), written.rstrip(b" \t")
+            if lower == b"content-length":  # once, or llhttp would have refused it
+                length, self._length_at, self._length_name = int(value), number, name
+                continue
+            raw.append((name, value))
+            if lower not in named:
+                named[lower] = value
+            elif lower in _ONCE:
+                self._refuse(_malformed("its request line, a header or its framing"))
+        self._last = headers = Headers(raw, named)
+        return headers, None if b"transfer-encoding" in named else length
 
     def on_body(self, data: bytes) -> None:
         if self._payload is not None:
@@ -249,10 +271,10 @@ class RequestReader:
             self._payload.end()
             self._payload = None
 
-    def _size(self) -> int:
-        """Bytes of the head that is complete now."""
+    def _size(self, fields: list[tuple[bytes, bytes]]) -> int:
+        """Bytes of a head that is complete."""
         line = len(self._parser.get_method()) + len(self._target) + 14
-        return line + sum(len(name) + len(value) + 4 for name, value in self._fields)
+        return line + sum(len(name) + len(value) + 4 for name, value in fields)
 
 
 def _too_large(limit: int) -> GatewayError:

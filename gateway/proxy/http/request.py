@@ -5,7 +5,7 @@ import os
 import msgspec
 
 from gateway.errors import BAD_REQUEST, METHOD_NOT_ALLOWED, GatewayError, without_keys
-from gateway.proxy.http.headers import Named
+from gateway.proxy.http.headers import Headers
 from gateway.proxy.http.incoming import Head
 from gateway.proxy.http.target import Target
 
@@ -15,37 +15,33 @@ _REFLECTING = frozenset({"TRACE", "CONNECT"})  # TRACE would show the client the
 class Request(msgspec.Struct, frozen=True):
     """One request's head.
 
-    raw_headers: all, as they came. named: the first of each, by its name in lower case. length: of the body as
-    declared, None if it is chunked; has_body: whether one follows. websocket: an upgrade to a WebSocket.
+    length: of the body as declared, None if it is chunked; has_body: whether one follows. websocket: an upgrade to a
+    WebSocket.
     """
 
     method: str
     target: Target
-    raw_headers: list[tuple[bytes, bytes]]
-    named: dict[bytes, bytes]
+    headers: Headers
     length: int | None
     has_body: bool
     websocket: bool
 
-    @property
-    def headers(self) -> Named:
-        """To look names up in, in any case, as text."""
-        return Named(self.named)
-
     def __repr__(self) -> str:
-        return f"Request({self.method} {without_keys(self.target.path)})"  # its headers hold keys
+        return f"Request({self.method} {without_keys(self.target.path)})"
 
 
 def read_request(head: Head, target: Target) -> Request:
     """Raises GatewayError METHOD_NOT_ALLOWED or BAD_REQUEST."""
-    method, length, named = head.method, head.length, head.named
+    method, length, headers = head.method, head.length, head.headers
     if method in _REFLECTING:
         raise GatewayError(METHOD_NOT_ALLOWED, method=method, path=target.path)
-    if length is None and named[b"transfer-encoding"].lower() != b"chunked":
+    if length is None and headers.named[b"transfer-encoding"].lower() != b"chunked":
         # `gzip, chunked`: the parser takes the chunks off; what is left would go upstream without its coding's name.
         raise GatewayError(BAD_REQUEST, reason="its Transfer-Encoding is not plain 'chunked'")
-    websocket = head.switches and length == 0 and method == "GET" and named.get(b"upgrade", b"").lower() == b"websocket"
-    return Request(method, target, head.fields, named, length, length != 0, websocket and head.modern)
+    websocket = head.switches and head.modern and length == 0 and method == "GET"
+    if websocket:
+        websocket = headers.named.get(b"upgrade", b"").lower() == b"websocket"
+    return Request(method, target, headers, length, length != 0, websocket)
 
 
 class RequestIds:

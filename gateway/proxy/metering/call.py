@@ -8,6 +8,7 @@ from gateway.usage.asked import NOTHING, Asked, of_form, of_json
 from gateway.usage.decode import body_decoder
 from gateway.usage.kinds import Kind
 from gateway.usage.lines import Answer
+from gateway.usage.plain import Plain
 from gateway.usage.rules import Rule
 from gateway.usage.taps import Tap, tap_for
 from gateway.values import FormFacts, Principal, UsageEvent
@@ -149,6 +150,10 @@ class CallMeter:
         if body is None:
             return of_form(self._request.facts, basis)
         return NOTHING
+
+    def plain(self) -> Plain | None:
+        """What went by, if it was an answer that reports plainly."""
+        return None if self._tap is None else self._tap.plain()
 
     def answer(self, *, texts: bool) -> Answer:
         """What went by. texts: whether its text is to be measured in any case."""

@@ -21,6 +21,7 @@ from gateway.usage.exact import Tokenizers
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
 from gateway.usage.lines import Answer, Attempt, lines_of, model_of
+from gateway.usage.plain import Plain
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.usage.sockets.session import SESSIONS
 from gateway.usage.sockets.turns import Finished, Ticket
@@ -162,6 +163,8 @@ class Meter:
         basis, reported = plan.kind.basis, self._reported
         every = _LEARN_EVERY if call.small else _LEARN_EVERY_LARGE
         learning = (reported < _LEARN_FIRST or reported % every == 0) and basis == "text"
+        if not learning and basis in _TOLD and (short := call.plain()) is not None and short.model:
+            return (self._plainly(call, short),), ""
         answer = call.answer(texts=learning)
         attempt = Attempt(
             kind=plan.kind,
@@ -185,6 +188,26 @@ class Meter:
         asked = NOTHING if answer.reports and basis in _TOLD else call.asked()
         return lines_of(attempt, asked, answer, self._densities), pending
 
+    def _plainly(self, call: CallMeter, short: Plain) -> UsageLine:
+        """The line of a plain report, as the long way makes it (`usage.lines`), with its price."""
+        seen, plan, used = call.seen, call.plan, short.quantities
+        if plan.kind.basis == "text" and self._reported % _LEARN_OUTPUT_EVERY == 0:
+            model = seen.upstream_model or seen.model or short.model or ""
+            self._densities.learn_output(model, used.output_tokens, used.reasoning_tokens)
+        self._reported += 1
+        return UsageLine(
+            attempt=max(1, seen.attempts),
+            upstream=seen.upstream,
+            category=plan.category,
+            request_model=seen.model,
+            upstream_model=seen.upstream_model,
+            response_model=short.model or "",
+            service_tier=(short.service_tier or "").lower(),
+            batch=plan.kind.batch,
+            quantities=used,
+            object_id=short.id or "",
+        )
+
     def _learn(self, attempt: Attempt, answer: Answer, asked: Asked) -> None:
         """A call that reported what it used shows what this model puts out, and, where all that it read and wrote was
         measured, how long its tokens are."""
@@ -205,6 +228,8 @@ class Meter:
 
     def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:
         """The lines with their prices at a time (seconds since 1970)."""
+        if len(lines) == 1:
+            return (self._price(lines[0], at),)
         return tuple([self._price(line, at) for line in lines])
 
     def _price(self, line: UsageLine, at: float) -> UsageLine:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.clock import Clock
 from gateway.errors import INTERNAL, UPSTREAM_UNREACHABLE, ErrorKind, GatewayError
-from gateway.proxy.http.headers import sorted_out
+from gateway.proxy.http.headers import Crossing, Headers, crossing_of, sorted_out
 from gateway.proxy.http.visit import Ending, Visit
 from gateway.proxy.upstream.connection import ResponseHead, UpstreamConnection
 from gateway.proxy.upstream.pool import Pool
@@ -124,21 +124,34 @@ class Forwarder:
         self, visit: Visit, to: Destination, body: Outgoing, receiver: Receiver, connection: UpstreamConnection
     ) -> None:
         request, seen, whole = visit.request, visit.seen, body.whole
-        dropped = to.dropped | body.dropped if body.dropped else to.dropped
-        headers, noted = sorted_out(request.raw_headers, dropped, _NOTED)
-        if body.asked:
-            headers.append(_PLAIN)
-        if request.target.admin:
-            headers += _of_the_client(visit)
-        elif noted:
-            seen.client_request_id = noted[b"x-request-id"].decode("utf-8", "surrogateescape")
+        if body.dropped or request.target.admin:
+            crossing = self._edited(visit, to, body)
         else:
-            headers.append((b"x-request-id", visit.down.request_id))
-        head = to.head(request.method, body.target, headers, body.length)
+            crossing = request.headers.crossing.get(to.name) or self._crossing(request.headers, to)
+        if crossing.request_id is None:
+            lines = b"%b\r\nx-request-id: %b" % (crossing.lines, visit.down.request_id)
+        else:
+            lines, seen.client_request_id = crossing.lines, crossing.request_id
+        head = to.head(request.method, body.target, lines, body.length)
         seen.attempts += 1
         seen.sent_at = self._clock.monotonic()
         receiver.begin(connection)
         connection.send(receiver, request.method, head, whole, streaming=whole is None)
+
+    def _crossing(self, headers: Headers, to: Destination) -> Crossing:
+        """What of the client's headers goes to an upstream; kept, for the client may send the same again."""
+        crossing = headers.crossing[to.name] = crossing_of(*sorted_out(headers.raw, to.dropped, _NOTED))
+        return crossing
+
+    def _edited(self, visit: Visit, to: Destination, body: Outgoing) -> Crossing:
+        """The same where other headers go up than the client's."""
+        headers, noted = sorted_out(visit.request.headers.raw, to.dropped | body.dropped, _NOTED)
+        if body.asked:
+            headers.append(_PLAIN)
+        if visit.request.target.admin:
+            headers += _of_the_client(visit)
+            noted.setdefault(b"x-request-id", b"")  # the control process makes its own
+        return crossing_of(headers, noted)
 
     async def _fed(self, connection: UpstreamConnection, body: Outgoing, receiver: Receiver) -> Ending:
         """Feeds a body that is not in memory until the answer has gone by."""
@@ -187,7 +200,9 @@ def _unwanted(pool: Pool, opening: "asyncio.Task[UpstreamConnection | GatewayErr
 def _of_the_client(visit: Visit) -> list[tuple[bytes, bytes]]:
     """What the control process hears besides the client's headers: where it is."""
     added = [(b"x-gateway-client-address", visit.seen.client.encode())]
-    return added if b"host" in visit.request.named else [(b"Host", b"gateway"), *added]  # HTTP/1.0 does not need one
+    if b"host" in visit.request.headers.named:  # HTTP/1.0 does not need one
+        return added
+    return [(b"Host", b"gateway"), *added]
 
 
 async def _upload(connection: UpstreamConnection, body: Outgoing, receiver: Receiver) -> None:

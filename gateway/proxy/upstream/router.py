@@ -16,7 +16,8 @@ from gateway.settings.places import control_socket
 Headers = list[tuple[bytes, bytes]]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  # these say so when their body is empty
 _HANDED_OVER = HOP_BY_HOP | {b"content-length", b"expect", b"x-gateway-client-address"}
-_REMEMBERED = 4096  # routes by model; models are the client's to name, so the memory of them is bounded
+_REMEMBERED = 4096  # routes by model, request lines; they are the client's to name, so the memory of them is bounded
+_REMEMBERED_LENGTH = 128
 
 
 class Destination:
@@ -26,7 +27,7 @@ class Destination:
     """
 
     __slots__ = (
-        "_asks", "_constant", "_silent", "base_path", "base_url", "constant", "dropped", "name", "pool", "tls"
+        "_asks", "_begun", "_constant", "_silent", "base_path", "base_url", "constant", "dropped", "name", "pool", "tls"
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - most callers give the first four
@@ -47,6 +48,7 @@ class Destination:
         self.base_path = quote(urlsplit(self.base_url).path, safe="/%:@!$&'()*+,;=~").encode()
         self.constant = constant
         self.dropped = dropped | {header.lower() for header, _ in constant}
+        self._begun: dict[tuple[str, str], bytes] = {}
         self._constant = b"\r\n".join([b" HTTP/1.1", *map(b": ".join, constant)])
 
     def may_ask(self, model: str) -> bool:
@@ -59,19 +61,29 @@ class Destination:
             self._silent.clear()
         self._silent.add(model)
 
-    def head(self, method: str, target: str, headers: Headers, length: int | None) -> bytes:
+    def head(self, method: str, target: str, lines: bytes, length: int | None) -> bytes:
         """A request head up to and with the empty line. target: path and query below the base path, as written.
 
-        headers: what crosses from the client. length: of the body; None sends it in chunks.
+        lines: what crosses from the client, each behind a line end. length: of the body; None sends it in chunks.
         """
-        framing = b"\r\n\r\n"
+        begin = self._begun.get((method, target)) or self._begin(method, target)
+        if length:
+            return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (begin, lines, length)
         if length is None:
-            framing = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
-        elif length or method in _WITH_BODY:
-            framing = b"\r\nContent-Length: %d\r\n\r\n" % length
+            return b"%b%b\r\nTransfer-Encoding: chunked\r\n\r\n" % (begin, lines)
+        if method in _WITH_BODY:
+            return b"%b%b\r\nContent-Length: 0\r\n\r\n" % (begin, lines)
+        return b"%b%b\r\n\r\n" % (begin, lines)
+
+    def _begin(self, method: str, target: str) -> bytes:
+        """The request line and the headers that every request gets; kept, for most requests have one of a few."""
         path = target.encode("utf-8", "surrogateescape")
-        line = method.encode() + b" " + self.base_path + path + self._constant
-        return b"\r\n".join([line, *map(b": ".join, headers)]) + framing
+        begin = method.encode() + b" " + self.base_path + path + self._constant
+        if len(target) <= _REMEMBERED_LENGTH:
+            if len(self._begun) >= _REMEMBERED:
+                self._begun.clear()
+            self._begun[method, target] = begin
+        return begin
 
 
 class Attempt(msgspec.Struct, frozen=True):

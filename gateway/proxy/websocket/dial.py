@@ -107,9 +107,9 @@ class Dialler:
         if attempt.upstream_model is not None:
             target = self._renamed(target, attempt.upstream_model)
         headers = [h for h in to.constant if h[0].lower() != b"host"]
-        headers += kept(request.raw_headers, to.dropped | HANDSHAKE)
-        if "x-request-id" in request.headers:
-            seen.client_request_id = request.headers["x-request-id"]
+        headers += kept(request.headers.raw, to.dropped | HANDSHAKE)
+        if (given := request.headers.named.get(b"x-request-id")) is not None:
+            seen.client_request_id = given.decode("utf-8", "surrogateescape")
         else:
             headers.append((b"x-request-id", visit.down.request_id))
         seen.sent_at = self._clock.monotonic()
@@ -118,7 +118,7 @@ class Dialler:
             upstream: Any = await self._client().ws_connect(
                 URL(url, encoded=True),
                 headers=[(text(name), text(value)) for name, value in headers],
-                protocols=offered(request.raw_headers),
+                protocols=offered(request.headers.raw),
                 autoclose=False,
                 autoping=False,
                 max_msg_size=self._max_message,

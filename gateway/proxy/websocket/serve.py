@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.errors import BAD_REQUEST, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.http.exchanges import Exchanges
-from gateway.proxy.http.headers import HOP_BY_HOP, RESPONSE_DROPPED, joined, kept
+from gateway.proxy.http.headers import HOP_BY_HOP, RESPONSE_DROPPED, Named, joined, kept
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.target import model_in_query
 from gateway.proxy.http.visit import Visit
@@ -125,7 +125,7 @@ class WebSockets:
     async def _accept(self, visit: Visit, upstream: Socket) -> "web.WebSocketResponse[bool]":
         request = visit.request
         client: web.WebSocketResponse[bool] = web.WebSocketResponse(
-            protocols=offered_protocols(request.raw_headers),
+            protocols=offered_protocols(request.headers.raw),
             autoclose=False,
             autoping=False,
             compress=False,
@@ -139,7 +139,8 @@ class WebSockets:
         visit.seen.upstream_request_id = response.headers.get("x-request-id", "")
         client.headers.setdefault("x-request-id", visit.seen.request_id)
         client.headers.setdefault("Server", "gateway")
-        headers = {name: request.headers.get(name, "") for name in _HANDSHAKE}
+        named = Named(request.headers.named)
+        headers = {name: named.get(name, "") for name in _HANDSHAKE}
         # aiohttp would look into the client's list of protocols, and quote it in its log: it is shown the choice only.
         if (chosen := _protocol(request, upstream)) is not None:
             headers[_PROTOCOLS] = chosen
@@ -164,10 +165,10 @@ def _unwanted(tasks: Tasks, dialling: "asyncio.Task[Socket | RefusedError | Gate
 def _check(request: Request) -> None:
     """Whether aiohttp will accept the client's handshake. Raises GatewayError BAD_REQUEST (400)."""
     try:
-        key = base64.b64decode(request.headers.get("Sec-WebSocket-Key", ""))
+        key = base64.b64decode(request.headers.named.get(b"sec-websocket-key", b""))
     except (binascii.Error, ValueError):
         key = b""
-    if len(key) != _KEY_BYTES or request.headers.get("Sec-WebSocket-Version") != "13":
+    if len(key) != _KEY_BYTES or request.headers.named.get(b"sec-websocket-version") != b"13":
         raise GatewayError(BAD_REQUEST, reason="its WebSocket handshake is malformed or not of version 13")
 
 
@@ -176,9 +177,9 @@ def _protocol(request: Request, upstream: Socket) -> str | None:
     insists on a choice, whether the upstream made one or not."""
     if upstream.protocol is not None:
         return upstream.protocol
-    if KEY_PROTOCOL not in joined(request.raw_headers, b"sec-websocket-protocol"):
+    if KEY_PROTOCOL not in joined(request.headers.raw, b"sec-websocket-protocol"):
         return None
-    offered = offered_protocols(request.raw_headers)
+    offered = offered_protocols(request.headers.raw)
     return offered[0] if offered else None
 
 

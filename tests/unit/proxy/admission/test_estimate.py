@@ -222,7 +222,7 @@ def test_adaptive_begins_with_what_is_assumed(estimating: Estimating) -> None:
 
 
 def test_adaptive_learns_from_what_was_reported(estimating: Estimating) -> None:
-    for _ in range(500):
+    for _ in range(2000):  # of which most are not looked at
         made = estimating.bounded("adaptive", CHAT, HELLO | {"n": 2})
         estimating.estimator.settled(
             "key_1", "gpt-4o", made, Quantities(input_tokens=made.text_bytes // 2, output_tokens=2 * 300)

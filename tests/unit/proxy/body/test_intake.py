@@ -8,6 +8,7 @@ from gateway.operations.table import Operation, load_operations
 from gateway.proxy.body.budget import Budget
 from gateway.proxy.body.intake import Intake, body_kind, named_in_target
 from gateway.proxy.body.outgoing import Streamed, Whole
+from gateway.proxy.http.headers import Headers
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.target import parse_target
 from gateway.settings.model import Bodies
@@ -25,7 +26,7 @@ def made(method: str, target: str, content_type: str = "", *, body: bool = True,
     raw = [(name.encode(), value.encode()) for name, value in headers.items() if value]
     named = {name.lower(): value for name, value in raw}
     parsed = parse_target(method, "/v1" + target)
-    return Request(method, parsed, raw, named, None if body else 0, has_body=body, websocket=False)
+    return Request(method, parsed, Headers(raw, named), None if body else 0, has_body=body, websocket=False)
 
 
 @pytest.mark.parametrize(

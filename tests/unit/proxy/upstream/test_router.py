@@ -72,7 +72,7 @@ def plain(**options: object) -> Destination:
 
 async def test_a_head() -> None:
     to = plain(api_key=UPSTREAM_KEY, organization="org-1", project="proj_1", headers={"X-Ours": "1"})
-    head = to.head("POST", "/x%2Fy?a=b", [(b"X-A", b"1")], 5)
+    head = to.head("POST", "/x%2Fy?a=b", b"\r\nX-A: 1", 5)
     assert head.split(b"\r\n") == [
         b"POST /a%20%C3%A9/v1/x%2Fy?a=b HTTP/1.1", b"Host: one.example:81", b"Authorization: Bearer " + UPSTREAM_KEY.encode(),
         b"OpenAI-Organization: org-1", b"OpenAI-Project: proj_1", b"X-Ours: 1", b"X-A: 1", b"Content-Length: 5", b"", b"",
@@ -85,7 +85,7 @@ async def test_a_head() -> None:
     [("GET", 0, b""), ("DELETE", 0, b""), ("POST", 0, b"Content-Length: 0"), ("GET", 3, b"Content-Length: 3"), ("PUT", None, b"Transfer-Encoding: chunked")],
 )  # fmt: skip
 async def test_framing(method: str, length: int | None, framing: bytes) -> None:
-    lines = plain().head(method, "/x", [], length).split(b"\r\n")
+    lines = plain().head(method, "/x", b"", length).split(b"\r\n")
     assert [line for line in lines if line.lower().startswith((b"content-length", b"transfer-"))] == (
         [framing] if framing else []
     )
