@@ -13,7 +13,7 @@ _ANY = re.compile(
     rb'_(?:url"|image"|file"|audio"|data"|screenshot"|reference"|(?<=file_)id"'
     rb'|(?:(?<=generation_)|(?<=search_)|(?<=interpreter_))call")'
 )
-_LONGEST_BEFORE = len("code_interpreter")  # that it looks back
+_LONGEST_BEFORE = 16  # that it looks back, for `code_interpreter`
 _ELSEWHERE = re.compile(rb'"(?:item_reference|(?:image_generation|file_search|web_search|code_interpreter)_call)"')
 _IMAGE_MEMBER = re.compile(rb'"image_url"[ \t\r\n]*:')
 _FILE_MEMBER = re.compile(rb'"file"[ \t\r\n]*:')

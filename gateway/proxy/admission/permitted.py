@@ -29,7 +29,12 @@ class Permitted:
         """refuses: whether a model is not to be called, because nobody knows what it costs."""
         self._refuses = refuses
         self._priced_only = settings.prices.unknown_model == "refuse"
-        self._matcher = Matcher(load_operations())
+        operations = load_operations()
+        self._matcher = Matcher(operations)
+        # Those that nothing speaks against and that have no parameter in their path: most calls.
+        self._simple: dict[tuple[str, str], Operation] = {
+            (one.method, one.path): one for one in operations if "{" not in one.path and "unmetered" not in one.flags
+        }
         self._forward_unknown = settings.unknown_paths == "forward"
         self._allow_unmetered = settings.allow_unmetered
         self._unknown = metrics.counter("gateway_unknown_paths_total")
@@ -40,6 +45,10 @@ class Permitted:
         Raises GatewayError UNMETERED_OPERATION (403), or INVALID_URL (404) if unknown paths are denied.
         """
         path = request.target.path
+        operation = self._simple.get((request.method, path))
+        if operation is not None:
+            seen.operation = operation.id
+            return operation
         operation = self._matcher.match(request.method, path)
         unmetered = operation is not None and "unmetered" in operation.flags
         if operation is None or "{" in operation.path:

@@ -25,6 +25,8 @@ _ENCODED = frozenset({b"content-encoding"})
 _HEARD = frozenset({"createTranscription", "createTranslation"})  # whose audio is measured as it goes by
 _UNCOUNTED = 4 * 1024  # a body that came with its head and is no longer than this is not worth a share of the budget
 
+_AT_ONCE = frozenset({"json", "none"})
+
 Taken = Whole | Streamed
 Waiting = Callable[[], None]
 
@@ -46,7 +48,7 @@ class Intake:
 
     def at_once(self, request: Request, operation: Operation | None, payload: Payload) -> Taken | None:
         """As `take`, if that needs no waiting: there is no body, or it is JSON and came with the head. Else None."""
-        if not payload.is_eof() or body_kind(request, operation) not in {"json", "none"}:
+        if not payload.is_eof() or body_kind(request, operation) not in _AT_ONCE:
             return None
         if not request.has_body:
             taken = Whole(request.target.raw, b"")

@@ -52,25 +52,24 @@ class Whole:
     options, where the gateway may ask for the stream's usage; else Options.NOT_OURS. head: of a JSON body.
     """
 
-    __slots__ = (
-        "_named", "_share", "_splice", "_target", "dropped", "end_user", "fed", "head", "model", "options", "place",
-        "size", "stream", "target", "whole",
-    )  # fmt: skip
+    # Defaults stand in the class: one of these is made for each request.
+    model: str | None = None
+    stream = False
+    dropped = NOTHING
+    fed = False
+    complete = True
+    place = NOWHERE
+    end_user = ""
+    head = _NOTHING_SAID
+    facts = _NO_FACTS
+    options: Any = Options.NOT_OURS
+    _splice: Splice | None = None
+    _named: str | None = None  # what it calls the model now, where that is not the client's name for it
 
     def __init__(self, target: str, whole: bytes | bytearray, share: Share | None = None) -> None:
         self.target = self._target = target
         self.whole: bytes | bytearray | None = whole
         self.size = len(whole)
-        self.dropped = NOTHING
-        self.fed = False
-        self.model: str | None = None
-        self.stream = False
-        self.place = NOWHERE
-        self.end_user = ""
-        self.head = _NOTHING_SAID
-        self.options: Any = Options.NOT_OURS
-        self._splice: Splice | None = None
-        self._named: str | None = None  # what it calls the model now, where that is not the client's name for it
         self._share = share
 
     @property
@@ -86,14 +85,6 @@ class Whole:
     def asked(self) -> bool:
         """Whether it does ask, as it stands now."""
         return self._splice is not None
-
-    @property
-    def complete(self) -> bool:
-        return True
-
-    @property
-    def facts(self) -> FormFacts:
-        return _NO_FACTS
 
     def outgoing(self, upstream_model: str | None, decoder: HeadDecoder, *, ask: bool) -> "Whole":
         """The request with the model's name at an upstream, None for the client's own. ask: for the stream's usage."""

@@ -28,6 +28,7 @@ REQUEST_DROPPED = HOP_BY_HOP | {
 # that a client would hold the gateway's host to.
 RESPONSE_DROPPED = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-security"}
 
+_NOT_NAMES = frozenset({b"keep-alive", b"close"})
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # A Connection header may not name what makes the message mean something else: that would let a client strip it.
 _NEVER_NAMED = frozenset({b"content-type", b"content-encoding", b"content-length", b"host", b"close", b"keep-alive"})
@@ -41,28 +42,29 @@ def named_by_connection(value: bytes) -> frozenset[bytes]:
 
 def kept(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     """The headers that cross, names as they were written."""
-    return sorted_out(headers, dropped, frozenset())[0]
+    return sorted_out(list(headers), dropped, frozenset())[0]
 
 
 def sorted_out(
-    headers: RawHeaders, dropped: frozenset[bytes], wanted: frozenset[bytes]
+    headers: list[tuple[bytes, bytes]], dropped: frozenset[bytes], wanted: frozenset[bytes]
 ) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
     """The headers that cross, and the first value of each of the wanted ones among them, by its name in lower case."""
-    passing = []
-    found: dict[bytes, bytes] = {}
-    named: frozenset[bytes] = frozenset()
-    for header in headers:
-        name = header[0].lower()
-        if name not in dropped and name[:12] != b"x-ratelimit-":
-            passing.append(header)
-            if name in wanted:
-                found.setdefault(name, header[1])
-        elif name == b"connection" and header[1].lower() not in {b"keep-alive", b"close"}:
-            named |= named_by_connection(header[1])
-    if named:
-        passing = [header for header in passing if header[0].lower() not in named]
-        found = {name: value for name, value in found.items() if name not in named}
+    lower = [name.lower() for name, _ in headers]
+    if b"connection" in lower and (named := _named(headers, lower)):
+        dropped |= named
+    passing = [
+        header
+        for header, name in zip(headers, lower, strict=True)
+        if name not in dropped and name[:12] != b"x-ratelimit-"
+    ]
+    found = {name: headers[lower.index(name)][1] for name in wanted.intersection(lower) if name not in dropped}
     return passing, found
+
+
+def _named(headers: list[tuple[bytes, bytes]], lower: list[bytes]) -> frozenset[bytes]:
+    """What Connection headers name. Nearly all of them say keep-alive or close, which is no header's name."""
+    values = [value for (_, value), name in zip(headers, lower, strict=True) if name == b"connection"]
+    return frozenset().union(*[named_by_connection(value) for value in values if value.lower() not in _NOT_NAMES])
 
 
 def joined(headers: RawHeaders, wanted: bytes) -> str:
