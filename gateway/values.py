@@ -207,3 +207,17 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     pending: str = ""
     unconfirmed: bool = False
     lines: tuple[UsageLine, ...] = ()
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What an event amounts to for the limits of its call.
+
+    tokens: of input and output together. model: of the line that was reported for the call itself, as its upstream
+    calls it, and how much that read and wrote; empty if there is none.
+    """
+
+    tokens: int = 0
+    nano_usd: int = 0
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0

@@ -38,7 +38,7 @@ def token_parts(quantities: Quantities) -> Amounts:
     """
     input_tokens, output_tokens = quantities.input_tokens, quantities.output_tokens
     cached, long = quantities.cached_tokens, quantities.cache_write_12h_tokens
-    written = max(quantities.cache_write_tokens, long)
+    written = max(quantities.cache_write_tokens, long) if long else quantities.cache_write_tokens
     parts: Amounts = []
     if quantities.input_audio_tokens or quantities.input_image_tokens:
         audio, image = quantities.input_audio_tokens, quantities.input_image_tokens

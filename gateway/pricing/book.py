@@ -104,15 +104,17 @@ class Book:
 
     def priced(self, line: UsageLine, at: float) -> tuple[UsageLine, Rate | None]:
         """The line with what `price` says, and the rate if it is a stand-in. For every call: nothing else is made."""
-        card = self.card(line, at)
+        card = self.sheet(line).card(at, line.quantities.input_tokens)
+        cells, sized = card.cells, card.sized
         costs = []
         total, known = 0, True
         for unit, quantity in amounts(line, card):
-            cell = card.cells[unit] if unit not in card.sized else _sized(card, unit, line)
+            cell = _sized(card, unit, line) if sized and unit in sized else cells[unit]
             nano_usd = charge(quantity, cell.rate, cell.per)
             costs.append(Cost(cell.item, unit, quantity, nano_usd))
             total += nano_usd
-            known = known and cell.known
+            if not cell.known:
+                known = False
         return replace(line, nano_usd=total, costs=tuple(costs)), None if known else card.rate
 
     def card(self, line: UsageLine, at: float) -> Card:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from gateway.accounts.refusals import Refusals
 from gateway.accounts.reservations import Reservations
 from gateway.accounts.scripts import AccountScripts
-from gateway.accounts.usage_stream import UsageStream
+from gateway.accounts.usage_stream import Packed, UsageStream
 from gateway.clock import Clock
 from gateway.errors import DRAINING, GatewayError
 from gateway.keyspace import Keyspace
@@ -81,7 +81,7 @@ class Worker:
         patient: Reservations | None = None,
     ) -> None:
         self._settings = settings
-        self._deliver: Callable[[UsageEvent], None] = outbox.add if outbox is not None else _nowhere
+        self._deliver: Callable[[UsageEvent | Packed], None] = outbox.add if outbox is not None else _nowhere
         self._metrics = metrics
         self._log = log
         self._clock = clock
@@ -299,7 +299,7 @@ async def run(child: Child, clock: Clock) -> None:
     await client.aclose()
 
 
-def _nowhere(_event: UsageEvent) -> None:
+def _nowhere(_event: UsageEvent | Packed) -> None:
     """Where usage goes that nobody wants, in a worker by itself."""
 
 

@@ -89,7 +89,7 @@ class Pipeline(msgspec.Struct, frozen=True):
         if call is not None and sent and not call.settled:
             self.admission.abandon(grant)
         else:
-            self.admission.end(grant, call.event if call is not None else None, sent)
+            self.admission.end(grant, call.used if call is not None else None, sent)
 
     def _gate(self, visit: Visit, principal: Principal, operation: Operation | None, key: bytes) -> SocketGate | None:
         """What admits a socket's responses one by one, and meters them; None if it is free."""

@@ -16,13 +16,11 @@ from gateway.clock import Clock
 from gateway.errors import REQUEST_TIMEOUT, UPSTREAM_MALFORMED, UPSTREAM_TIMEOUT, ErrorKind, GatewayError
 from gateway.operations.table import Operation
 from gateway.proxy.http.downstream import Downstream
-from gateway.proxy.http.headers import RESPONSE_DROPPED, sorted_out
 from gateway.proxy.http.visit import Ending
 from gateway.usage.decode import BodyDecoder, body_decoder
 from gateway.usage.strip import UsageStripper
 
 _SEQUENCE = re.compile(rb'"sequence_number" ?: ?(\d+)')
-_NOTED = frozenset({b"content-type", b"content-encoding", b"x-accel-buffering", b"x-request-id"})
 _NAMED = re.compile(rb"stream_options|include_usage")
 _OF_THE_BYTES = frozenset({b"content-length", b"content-encoding"})  # these change when a stream is edited
 _LONGEST_REFUSAL = 64 * 1024
@@ -38,6 +36,8 @@ class ResponseHead(Protocol):
     def reason(self) -> bytes: ...
     @property
     def headers(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def noted(self) -> dict[bytes, bytes]: ...
     @property
     def length(self) -> int | None: ...
     @property
@@ -98,7 +98,7 @@ class Relay:
 
     def on_head(self, head: ResponseHead) -> None:
         self.head_at = self._clock.monotonic()
-        headers, noted = sorted_out(head.headers, RESPONSE_DROPPED, _NOTED)
+        headers, noted = head.headers, head.noted
         if self.meter is not None:
             self.tap = self.meter(head.status, noted)  # looks at the request's body, which then goes
         self._on_head()
@@ -228,7 +228,9 @@ class AskedRelay(Relay):
         if head.status == 200 and kind.startswith(b"text/event-stream") and decoder is not None:
             self._stripper = UsageStripper()
             self._decoder = decoder if decoder.codes else None
-            head = StreamHead(head.status, head.reason, [h for h in head.headers if h[0].lower() not in _OF_THE_BYTES])
+            headers = [header for header in head.headers if header[0].lower() not in _OF_THE_BYTES]
+            noted = {name: value for name, value in head.noted.items() if name not in _OF_THE_BYTES}
+            head = StreamHead(head.status, head.reason, headers, noted)
         super().on_head(head)
 
     def on_data(self, parts: list[bytes]) -> None:
@@ -292,6 +294,7 @@ class StreamHead(msgspec.Struct, frozen=True):
     status: int
     reason: bytes
     headers: list[tuple[bytes, bytes]]
+    noted: dict[bytes, bytes]
     length: int | None = None
     no_body: bool = False
 

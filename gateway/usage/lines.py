@@ -9,7 +9,7 @@ from gateway.usage.asked import Asked
 from gateway.usage.estimate import Densities, overhead_tokens
 from gateway.usage.extract import Report
 from gateway.usage.kinds import Kind
-from gateway.values import Quantities, UsageLine
+from gateway.values import Quantities, UsageEvent, UsageLine, Used
 
 # How fast speech is, for estimates: OpenAI counts a token for 100 ms of audio that it hears and for 50 ms that it
 # speaks (guide: Realtime costs); English is read aloud at some 15 characters a second.
@@ -68,6 +68,21 @@ def lines_of(attempt: Attempt, asked: Asked, answer: Answer, densities: Densitie
         return tuple([_reported(attempt, asked, answer, report) for report in reports])
     main = _estimated(attempt, asked, answer, densities)
     return (main, *_tools_seen(attempt, answer))
+
+
+def used_of(event: UsageEvent) -> Used:
+    """What an event amounts to."""
+    tokens = nano_usd = 0
+    own: UsageLine | None = None
+    for line in event.lines:
+        tokens += line.quantities.input_tokens + line.quantities.output_tokens
+        nano_usd += line.nano_usd or 0
+        if own is None and line.source == "reported" and line.category == event.category:
+            own = line
+    if own is None:
+        return Used(tokens, nano_usd)
+    used = own.quantities
+    return Used(tokens, nano_usd, own.upstream_model or own.request_model, used.input_tokens, used.output_tokens)
 
 
 def model_of(attempt: Attempt, answer: Answer) -> str:

@@ -13,6 +13,7 @@ import msgspec
 import prometheus_client
 
 from gateway.accounts.reservations import Reservations
+from gateway.accounts.usage_stream import Packed
 from gateway.clock import Clock, SystemClock
 from gateway.credentials import digest
 from gateway.proxy.app import Worker
@@ -238,9 +239,10 @@ class Gateway:
         )
         self.worker.keys.connected()
 
-    def add(self, event: UsageEvent) -> None:
+    def add(self, event: UsageEvent | Packed) -> None:
         """Takes usage, as the worker's outbox."""
-        self.events.append(event)
+        unpacked = msgspec.json.decode(event.json, type=UsageEvent) if isinstance(event, Packed) else event
+        self.events.append(unpacked)
         if self._counters is not None:
             self._counters.outbox.add(event)
 

@@ -32,7 +32,7 @@ from gateway.proxy.admission.output import Inputs, Outputs
 from gateway.proxy.admission.rare import line_for
 from gateway.usage.asked import rough_text_bytes
 from gateway.usage.kinds import KINDS, Kind
-from gateway.values import FormFacts, HeadFacts, Quantities, Taking, UsageLine
+from gateway.values import FormFacts, HeadFacts, Quantities, Taking, UsageLine, Used
 
 _PARTS_OF_A_LINE = 8  # of which each is rounded to the nearest nano-dollar when it is priced
 _SOUND_BYTES = 1000  # of Base64 for a token of sound: 60 kbit/s
@@ -149,8 +149,9 @@ class Estimator:
             return self._line(known, request, models, at, strict=strict)
         return _ENDS_LATER if strict else self._flat
 
-    def settled(self, key_id: str, model: str, estimate: Estimate, used: Quantities) -> None:
-        """A call reported its usage, of the model as its upstream calls it, and not of tools."""
+    def settled(self, key_id: str, estimate: Estimate, used: Used) -> None:
+        """A call reported its usage."""
+        model = used.model
         if self._outputs.knows(key_id, model) and getrandbits(2):  # then one in four is enough
             return
         size = estimate.text_bytes
@@ -174,18 +175,17 @@ class Estimator:
     def _tokens(
         self, known: _Known, key_id: str, request: Request, models: Sequence[str], at: float, *, strict: bool
     ) -> Estimate | Unbounded:
-        head, way = request.head, known.way
         if not models:
             return _NO_MODEL if strict else self._flat
-        tier = head.service_tier
-        if tier in {"", "auto"}:
+        tier = request.head.service_tier
+        if not tier or tier == "auto":
             tier = self._assumed.tier
         most: Estimate | None = None
         asked: _Asked | None = None
         for model in models:
             rates = self._rates.of(model, tier, known.category, at)
             if asked is None:
-                asked = self._asked(way, request, sounds=rates.sounds, strict=strict)
+                asked = self._asked(known.way, request, sounds=rates.sounds, strict=strict)
             made = self._bounded(asked, model, rates, at) if strict else self._usual(asked, key_id, model, rates, at)
             if isinstance(made, Unbounded):
                 return made
@@ -249,41 +249,44 @@ class Estimator:
 
     def _usual(self, asked: _Asked, key_id: str, model: str, rates: TokenRates, at: float) -> Estimate:
         """About: by what was learned of the model, and of the key's answers."""
-        way, head, assumed, held = asked.way, asked.head, self._assumed, asked.held
-        window, text = rates.window or assumed.window, asked.text
-        read = min(int(text * self._inputs.ratio(model)) + 1, asked.size)
-        plain = held is TEXT and not asked.stored
-        if not plain or asked.calls:
-            read += held.files * assumed.file + (assumed.stored if asked.stored and not way.told else 0)
-            read += assumed.tool * min(asked.calls, len(asked.tools))
-            if held.sounds:
-                read += (asked.size - text) // _SOUND_BYTES
-        if window and not way.several and read > window:
+        way, head, size = asked.way, asked.head, asked.size
+        read = int(asked.text * self._inputs.ratio(model)) + 1
+        read = min(read, size)
+        plain = asked.held is TEXT and not asked.stored and not asked.calls
+        if not plain:
+            read += self._besides(asked)
+        window = rates.window or self._assumed.window
+        if window and read > window and not way.several:
             read = window
-        if held.images:
+        if not plain and asked.held.images:
             tokens = picture(model)
-            read += held.low * tokens.low + (held.images - held.low) * tokens.usual
+            read += asked.held.low * tokens.low + (asked.held.images - asked.held.low) * tokens.usual
         number = written = 0
         if way.writes:
             number = _number(way, head, 1)
             each = self._outputs.p95(key_id, model)
             if each is None:
-                each = assumed.output
+                each = self._assumed.output
             limit = _limit(way, head)
             if limit is None:
-                limit = rates.output or window
-                each = min(each, limit) if limit else each
-            elif each > limit:
-                each = limit
+                limit = rates.output or window or each
+            each = min(each, limit)
             written = number * each
-        step = rates.step(read)
+        step = rates.step(read) if rates.above else rates.steps[0]
         dear, spoken = (step.most_media, step.most_output) if way.sounds else (step.input, step.output)
         nano_usd = -(-(read * dear + written * spoken) // MILLION)
         if asked.calls:
             tools = asked.tools[: asked.calls]
             nano_usd += sum(self._tool_price(tool, rates, at, strict=False) for tool in tools)
-        text_bytes = asked.size if plain and not asked.calls else 0
-        return Estimate(Taking(1, read + written, 0, 0, 0, nano_usd), read, written, text_bytes, number or 1)
+        taking = Taking(1, read + written, 0, 0, 0, nano_usd)
+        return Estimate(taking, read, written, size if plain else 0, number or 1)
+
+    def _besides(self, asked: _Asked) -> int:
+        """Tokens of what a request has besides its text, but for pictures."""
+        assumed, held = self._assumed, asked.held
+        read = held.files * assumed.file + (assumed.stored if asked.stored and not asked.way.told else 0)
+        read += assumed.tool * min(asked.calls, len(asked.tools))
+        return read + (asked.size - asked.text) // _SOUND_BYTES if held.sounds else read
 
     def _tool_price(self, tool: HostedTool, rates: TokenRates, at: float, *, strict: bool) -> int:
         """nano-USD of one call of a hosted tool, besides the tokens that the model reads of it."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.limits import Applied
+from gateway.limits import Applied, SpendLimit
 from gateway.proxy.admission.refusal import go_duration
 
 _REQUESTS = b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b"
@@ -32,7 +32,7 @@ def level_lines(entries: tuple[Applied, ...], requests: Level | None, tokens: Le
 
 
 def _lines(form: bytes, entries: tuple[Applied, ...], level: Level) -> bytes:
-    limit, reset_us = entries[level.entry].limit, level.reset_us
-    assert hasattr(limit, "limit"), "spend has no levels"
+    limit, reset_us, remaining = entries[level.entry].limit, level.reset_us, level.remaining
+    assert not isinstance(limit, SpendLimit), "spend has no levels"
     reset = go_duration(reset_us).encode() if reset_us >= 1000 else b"0s"
-    return form % (limit.limit, max(0, level.remaining), reset)
+    return form % (limit.limit, max(0, remaining), reset)

@@ -22,7 +22,7 @@ from gateway.proxy.admission.refusal import refusal
 from gateway.proxy.admission.tallies import Tallies
 from gateway.redisdb.failures import HotUnavailable, RedisFailure
 from gateway.settings.limits import WhenRedisIsAway
-from gateway.values import Principal, UsageEvent, UsageLine
+from gateway.values import Principal, UsageLine, Used
 
 _TRIES = 3  # of a reserve: limits, or the key, may change again while it is repeated
 
@@ -48,7 +48,7 @@ class Admits(Protocol):
     """What admits calls: `Admission`, or `Open`."""
 
     async def reserve(self, principal: Principal, wanted: "Wanted", /) -> "Grant | None": ...
-    def end(self, grant: "Grant", event: UsageEvent | None, sent: bool, /) -> None: ...
+    def end(self, grant: "Grant", used: Used | None, sent: bool, /) -> None: ...
     def abandon(self, grant: "Grant", /) -> None: ...
 
 
@@ -155,14 +155,16 @@ class Admission:
                 return grant
         raise GatewayError(LIMITS_UNAVAILABLE)
 
-    def end(self, grant: Grant, event: UsageEvent | None, sent: bool) -> None:
-        """The call has ended. event: what settles it, on its way to Redis. sent: an upstream may have seen it."""
+    def end(self, grant: Grant, used: Used | None, sent: bool) -> None:
+        """The call has ended. used: what its event says, which settles it and is on its way to Redis. sent: an upstream
+        may have seen it."""
         if grant.counted:
             self._local.give_back(grant.counted)
-        self._end_lease(grant, settles=event is not None, sent=sent)
-        if event is not None:
-            self._tallies.settled(event)
-            self._learn(grant, event)
+        self._end_lease(grant, settles=used is not None, sent=sent)
+        if used is not None:
+            self._tallies.settled(used)
+            if used.model:
+                self._estimator.settled(grant.planned.plan.key_id, grant.estimate, used)
 
     def abandon(self, grant: Grant) -> None:
         """The call has ended, and nobody can say what it used: it is charged as reserved when its lease is over."""
@@ -279,13 +281,6 @@ class Admission:
         if head is None:
             head = planned.heads[operation.id] = head_of(principal, operation, seen.model[:LONGEST_MODEL])
         return of_tokens(head, seen.request_id, estimate)
-
-    def _learn(self, grant: Grant, event: UsageEvent) -> None:
-        for line in event.lines:
-            if line.source == "reported" and line.category == event.category:
-                model = line.upstream_model or line.request_model
-                self._estimator.settled(grant.planned.plan.key_id, model, grant.estimate, line.quantities)
-                return
 
 
 class KeyChangedError(Exception):

@@ -9,6 +9,7 @@ from gateway.clock import Clock
 from gateway.operations.table import Operation
 from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Wanted, reserve_anew
 from gateway.proxy.admission.socket_asked import SocketRequest
+from gateway.usage.lines import used_of
 from gateway.usage.sockets.turns import Ticket
 from gateway.values import Principal, UsageEvent
 
@@ -84,7 +85,7 @@ class Holds:
     def settled(self, ticket: Ticket, event: UsageEvent) -> None:
         """What it was taken for has ended with this event, which has the same id."""
         if (hold := self._held.pop(ticket.number, None)) is not None:
-            self._admission.end(hold.grant, event, True)
+            self._admission.end(hold.grant, used_of(event), True)
 
     def give_back(self, ticket: Ticket) -> None:
         """Nothing has used it."""

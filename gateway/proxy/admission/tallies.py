@@ -4,7 +4,7 @@ from gateway.accounts.plan import Plan
 from gateway.limits import Applied, RateLimit
 from gateway.proxy.admission.told import Told, name_of
 from gateway.telemetry.metrics import Metrics
-from gateway.values import Taking, UsageEvent
+from gateway.values import Taking, Used
 
 _SHOWN_FLUSHES = 60  # for about so many a limit's use is shown: calls may be rarer than flushes
 
@@ -35,11 +35,10 @@ class Tallies:
         self._reserved_tokens += taking.tokens
         self._reserved_nano_usd += taking.nano_usd
 
-    def settled(self, event: UsageEvent) -> None:
+    def settled(self, used: Used) -> None:
         """What a call that was admitted really used."""
-        for line in event.lines:
-            self._settled_tokens += line.quantities.input_tokens + line.quantities.output_tokens
-            self._settled_nano_usd += line.nano_usd or 0
+        self._settled_tokens += used.tokens
+        self._settled_nano_usd += used.nano_usd
 
     def used(self, applied: Applied, remaining: int) -> None:
         """What a call's tightest limit has left. Of projects' limits, the largest share of the last seconds shows."""

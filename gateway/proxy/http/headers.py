@@ -28,6 +28,7 @@ REQUEST_DROPPED = HOP_BY_HOP | {
 # that a client would hold the gateway's host to.
 RESPONSE_DROPPED = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-security"}
 
+_MOST_NAMES = 4096
 _NOT_NAMES = frozenset({b"keep-alive", b"close"})
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # A Connection header may not name what makes the message mean something else: that would let a client strip it.
@@ -59,6 +60,54 @@ def sorted_out(
     ]
     found = {name: headers[lower.index(name)][1] for name in wanted.intersection(lower) if name not in dropped}
     return passing, found
+
+
+class Sorter:
+    """`sorted_out` for heads of one kind, over and over: what names mean is remembered as they are written."""
+
+    __slots__ = ("_connection", "_dropped", "_gone", "_known", "_noted", "_wanted")
+
+    def __init__(self, dropped: frozenset[bytes], wanted: frozenset[bytes]) -> None:
+        self._dropped = dropped
+        self._wanted = wanted
+        self._known: set[bytes] = set()
+        self._gone: set[bytes] = set()
+        self._connection: set[bytes] = set()
+        self._noted: dict[bytes, bytes] = {}  # by the name in lower case
+
+    def sort(self, headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+        """The headers that cross, and the first value of each of the wanted ones, whether these cross or not."""
+        names = [name for name, _ in headers]
+        if not self._known.issuperset(names):
+            self._learn(names)
+        gone, noted = self._gone, self._noted
+        passing = [header for header in headers if header[0] not in gone]
+        found: dict[bytes, bytes] = {}
+        for name in noted.keys() & names:
+            lower = noted[name]
+            if lower not in found:
+                found[lower] = headers[names.index(name)][1]
+            else:  # in two spellings
+                found[lower] = next(value for one, value in headers if noted.get(one) == lower)
+        if not self._connection.isdisjoint(names):
+            for one in _named(headers, [name.lower() for name in names]) - self._dropped:
+                passing = [header for header in passing if header[0].lower() != one]
+                found.pop(one, None)
+        return passing, found
+
+    def _learn(self, names: list[bytes]) -> None:
+        if len(self._known) > _MOST_NAMES:  # they are others' to choose
+            for kept in (self._known, self._gone, self._connection, self._noted):
+                kept.clear()
+        for name in names:
+            lower = name.lower()
+            self._known.add(name)
+            if lower in self._dropped or lower.startswith(b"x-ratelimit-"):
+                self._gone.add(name)
+            if lower == b"connection":
+                self._connection.add(name)
+            if lower in self._wanted:
+                self._noted[name] = lower
 
 
 def _named(headers: list[tuple[bytes, bytes]], lower: list[bytes]) -> frozenset[bytes]:

@@ -11,7 +11,7 @@ from gateway.usage.lines import Answer
 from gateway.usage.plain import Plain
 from gateway.usage.rules import Rule
 from gateway.usage.taps import Tap, tap_for
-from gateway.values import FormFacts, Principal, UsageEvent
+from gateway.values import FormFacts, Principal, Used
 
 _MOST_HELD = 64 * 1024 * 1024
 _UNCOUNTED = 16 * 1024  # bytes of a body that is not worth counting
@@ -66,12 +66,12 @@ class Held:
 class CallMeter:
     """Notes on one call. `opened` and what it gives are the relay's; the rest is for the meter.
 
-    settled: the call has ended, and the meter knows what it used; event: what it has handed over for that, if anything.
+    settled: the call has ended, and the meter knows what it used; used: that, if it has handed over an event.
     """
 
     __slots__ = (
-        "_asked", "_body", "_counted", "_held", "_request", "_tap", "event", "plan", "principal", "seen", "settled",
-        "status",
+        "_asked", "_body", "_counted", "_held", "_request", "_tap", "plan", "principal", "seen", "settled", "status",
+        "used",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, principal: Principal, seen: Observation, request: Request, held: Held) -> None:
@@ -82,7 +82,7 @@ class CallMeter:
         self.seen = seen
         self.status = 0
         self.settled = False
-        self.event: UsageEvent | None = None
+        self.used: Used | None = None
         self._request = request
         self._body: bytes | bytearray = b""
         self._asked: Asked | None = None

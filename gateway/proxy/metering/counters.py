@@ -39,11 +39,12 @@ def usage_metrics(settings: Settings) -> tuple[Metric, ...]:
 class _Sum:
     """What the lines amount to that have category, source and labels in common."""
 
-    __slots__ = ("_lines", "nano_usd", "number", "requests")
+    __slots__ = ("_lines", "_plain", "nano_usd", "number", "requests")
 
     def __init__(self) -> None:
         self.nano_usd = self.number = self.requests = 0
         self._lines: list[Quantities] = []  # summed up together, which costs a quarter of one by one
+        self._plain: list[tuple[int, int, int, int]] = []
 
     def add(self, line: UsageLine, *, request: bool) -> None:
         self.number += 1
@@ -51,13 +52,25 @@ class _Sum:
         self.requests += request
         self._lines.append(line.quantities)
 
+    def add_plain(self, tokens: tuple[int, int, int, int], nano_usd: int) -> None:
+        """A line that is its call's only one. tokens: read, of these cached, written, of these for reasoning."""
+        self.number += 1
+        self.nano_usd += nano_usd
+        self.requests += 1
+        self._plain.append(tokens)
+
     @property
     def quantities(self) -> Quantities:
-        return Quantities(*map(sum, zip(*map(_values, self._lines), strict=True)))
+        lines = self._lines
+        if self._plain:
+            read, cached, written, thought = map(sum, zip(*self._plain, strict=True))
+            plain = Quantities(input_tokens=read, cached_tokens=cached, output_tokens=written, reasoning_tokens=thought)
+            lines = [*lines, plain]
+        return Quantities(*map(sum, zip(*map(_values, lines), strict=True)))
 
 
 _values = msgspec.structs.astuple
-_Key = tuple[str | None, str, str, str, bool, str, str]
+CounterKey = tuple[str | None, str, str, str, bool, str, str]
 
 
 class UsageCounters:
@@ -67,7 +80,7 @@ class UsageCounters:
         self._book = book
         self._routed = frozenset(_routed(settings))
         self._by_user, self._by_key = settings.usage.label_user, settings.usage.label_key
-        self._sums: dict[_Key, _Sum] = {}
+        self._sums: dict[CounterKey, _Sum] = {}
         self._names: dict[str, str] = {}
         self._families = {
             category: tuple((field, metrics.counter(_name(category, name))) for name, field in fields.items())
@@ -82,17 +95,30 @@ class UsageCounters:
         """An event's lines; and the call itself, once, where it was served."""
         counted = False
         for line in event.lines:
-            model = self._label(line.response_model or line.upstream_model or line.request_model, line.request_model)
-            key = (
-                line.category, line.source, event.project_id, model, line.batch,
-                event.user_id if self._by_user else "", event.key_id if self._by_key else "",
-            )  # fmt: skip
+            key = self.key_of(line, event)
             total = self._sums.get(key)
             if total is None:
                 total = self._sums[key] = _Sum()
             request = not counted and line.category == event.category
             counted = counted or request
             total.add(line, request=request)
+
+    def key_of(self, line: UsageLine, event: UsageEvent) -> CounterKey:
+        """What a line has in common with those that it is counted with."""
+        model = self._label(line.response_model or line.upstream_model or line.request_model, line.request_model)
+        return (
+            line.category, line.source, event.project_id, model, line.batch,
+            event.user_id if self._by_user else "", event.key_id if self._by_key else "",
+        )  # fmt: skip
+
+    def count_plain(  # noqa: PLR0917 - names cost time here
+        self, key: CounterKey, read: int, cached: int, written: int, thought: int, nano_usd: int
+    ) -> None:
+        """A call that has one line of tokens. key: see `key_of`."""
+        total = self._sums.get(key)
+        if total is None:
+            total = self._sums[key] = _Sum()
+        total.add_plain((read, cached, written, thought), nano_usd)
 
     def unpriced(self, model: str) -> None:
         self._unpriced.add((self._label(model, model),))

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from gateway.accounts.usage_stream import Packed
 from gateway.clock import Clock
 from gateway.errors import without_keys
 from gateway.operations.table import Operation
@@ -13,6 +14,7 @@ from gateway.pricing.book import Book
 from gateway.proxy.http.visit import Observation
 from gateway.proxy.metering.call import CallMeter, Held, Request
 from gateway.proxy.metering.counters import UsageCounters
+from gateway.proxy.metering.plain_calls import PlainCalls
 from gateway.proxy.metering.socket import SocketMeter
 from gateway.telemetry.logging import Logger
 from gateway.usage.asked import NOTHING, Asked
@@ -20,12 +22,11 @@ from gateway.usage.estimate import Densities, overhead_tokens
 from gateway.usage.exact import Tokenizers
 from gateway.usage.extract import rules_of
 from gateway.usage.kinds import KINDS, UNKNOWN, Kind
-from gateway.usage.lines import Answer, Attempt, lines_of, model_of
-from gateway.usage.plain import Plain
+from gateway.usage.lines import Answer, Attempt, lines_of, model_of, used_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.usage.sockets.session import SESSIONS
 from gateway.usage.sockets.turns import Finished, Ticket
-from gateway.values import Principal, UsageEvent, UsageLine
+from gateway.values import Principal, UsageEvent, UsageLine, Used
 
 _LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
 _LEARN_EVERY_LARGE = 1024  # of those whose request takes a while to be looked at
@@ -53,7 +54,7 @@ class Meter:
         operations: Iterable[Operation],
         book: Book,
         counters: UsageCounters,
-        deliver: Callable[[UsageEvent], None],
+        deliver: Callable[[UsageEvent | Packed], None],
         log: Logger,
         *,
         clock: Clock,
@@ -61,6 +62,7 @@ class Meter:
         self._book = book
         self._counters = counters
         self._deliver = deliver
+        self._plain = PlainCalls(book, counters, deliver)
         self._log = log
         self._clock = clock
         self._tokenizers = Tokenizers()
@@ -96,32 +98,35 @@ class Meter:
         return SocketMeter(plan, principal, seen, session, self.settle_response)
 
     def settle(self, call: CallMeter, *, sent: bool, ended: str) -> None:
-        """The call has ended; `call.event` is its event, which is on its way. None if there is none: no upstream has
-        seen the call, or it is of an unknown kind and says nothing of usage.
+        """The call has ended; `call.used` is what its event says, which is on its way. None if there is none: no
+        upstream has seen the call, or it is of an unknown kind and says nothing of usage.
 
         sent: whether an upstream may have taken it on. ended: as in the access line.
         """
         try:
-            call.event = self._settle(call, sent=sent, ended=ended)
+            call.used = self._settle(call, sent=sent, ended=ended)
             call.settled = True
         finally:
             call.done()
 
-    def _settle(self, call: CallMeter, *, sent: bool, ended: str) -> UsageEvent | None:
+    def _settle(self, call: CallMeter, *, sent: bool, ended: str) -> Used | None:
         seen, plan = call.seen, call.plan
         sent = sent and call.sent_whole and call.status < 400
         if not seen.attempts or (plan is self._unknown and not call.status):
             return None
+        at_us = seen.admitted_us or int(seen.wall * 1e6)
         lines: tuple[UsageLine, ...] = ()
         pending = ""
         if sent:
+            if (used := self._plainly(call, ended, at_us)) is not None:
+                return used
             lines, pending = self._lines(call)
             if plan is self._unknown and not lines:
                 return None
-        return self._hand_over(
+        event = self._hand_over(
             call,
             seen.request_id,
-            seen.admitted_us or int(seen.wall * 1e6),
+            at_us,
             lines,
             category=plan.category,
             status=call.status,
@@ -129,6 +134,26 @@ class Meter:
             end_user=call.end_user,
             pending=pending,
         )
+        return used_of(event)
+
+    def _plainly(self, call: CallMeter, ended: str, at_us: int) -> Used | None:
+        """The short way; None if the call has to go the long one, or something is to be learned from it."""
+        basis, reported = call.plan.kind.basis, self._reported
+        if basis not in _TOLD or self._learns(call) or (short := call.plain()) is None or not short.model:
+            return None
+        used = self._plain.settle(call, short, ended, at_us)
+        if used is not None:
+            self._reported += 1
+            if basis == "text" and reported % _LEARN_OUTPUT_EVERY == 0:
+                details = short.usage.completion_tokens_details
+                thought = details.reasoning_tokens or 0 if details is not None else 0
+                self._densities.learn_output(used.model or short.model, used.output_tokens, thought)
+        return used
+
+    def _learns(self, call: CallMeter) -> bool:
+        """Whether this call's texts are measured."""
+        reported, every = self._reported, _LEARN_EVERY if call.small else _LEARN_EVERY_LARGE
+        return call.plan.kind.basis == "text" and (reported < _LEARN_FIRST or reported % every == 0)
 
     def settle_response(self, socket: SocketMeter, done: Finished, ticket: Ticket) -> UsageEvent:
         """A response on a socket has ended, or something else there that is an event of its own; gives that."""
@@ -160,11 +185,7 @@ class Meter:
     def _lines(self, call: CallMeter) -> tuple[tuple[UsageLine, ...], str]:
         """What an attempt used, and the id of the object that will tell more."""
         seen, plan = call.seen, call.plan
-        basis, reported = plan.kind.basis, self._reported
-        every = _LEARN_EVERY if call.small else _LEARN_EVERY_LARGE
-        learning = (reported < _LEARN_FIRST or reported % every == 0) and basis == "text"
-        if not learning and basis in _TOLD and (short := call.plain()) is not None and short.model:
-            return (self._plainly(call, short),), ""
+        basis, reported, learning = plan.kind.basis, self._reported, self._learns(call)
         answer = call.answer(texts=learning)
         attempt = Attempt(
             kind=plan.kind,
@@ -187,26 +208,6 @@ class Meter:
             return (), pending
         asked = NOTHING if answer.reports and basis in _TOLD else call.asked()
         return lines_of(attempt, asked, answer, self._densities), pending
-
-    def _plainly(self, call: CallMeter, short: Plain) -> UsageLine:
-        """The line of a plain report, as the long way makes it (`usage.lines`), with its price."""
-        seen, plan, used = call.seen, call.plan, short.quantities
-        if plan.kind.basis == "text" and self._reported % _LEARN_OUTPUT_EVERY == 0:
-            model = seen.upstream_model or seen.model or short.model or ""
-            self._densities.learn_output(model, used.output_tokens, used.reasoning_tokens)
-        self._reported += 1
-        return UsageLine(
-            attempt=max(1, seen.attempts),
-            upstream=seen.upstream,
-            category=plan.category,
-            request_model=seen.model,
-            upstream_model=seen.upstream_model,
-            response_model=short.model or "",
-            service_tier=(short.service_tier or "").lower(),
-            batch=plan.kind.batch,
-            quantities=used,
-            object_id=short.id or "",
-        )
 
     def _learn(self, attempt: Attempt, answer: Answer, asked: Asked) -> None:
         """A call that reported what it used shows what this model puts out, and, where all that it read and wrote was

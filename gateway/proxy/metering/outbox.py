@@ -24,7 +24,7 @@ _SAY_AGAIN_S = 10.0  # between two lines about events that are being dropped
 class Sink(Protocol):
     """Where usage events go."""
 
-    def add(self, event: UsageEvent) -> None: ...
+    def add(self, event: UsageEvent | Packed) -> None: ...
 
 
 class Outbox:
@@ -73,7 +73,7 @@ class Outbox:
         self._running = self._tasks.spawn(self._run(), "deliver usage")
         self._adopter.start()
 
-    def add(self, event: UsageEvent) -> None:
+    def add(self, event: UsageEvent | Packed) -> None:
         """Takes an event; returns at once and raises nothing."""
         self._waiting.append(event)
         if self._listening:

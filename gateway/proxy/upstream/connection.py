@@ -11,12 +11,16 @@ import httptools
 import msgspec
 
 from gateway.errors import UPSTREAM_CUT, UPSTREAM_MALFORMED, ErrorKind
+from gateway.proxy.http.headers import RESPONSE_DROPPED, Sorter
 
 if TYPE_CHECKING:
     from gateway.proxy.upstream.pool import Pool
 
 Body = bytes | bytearray | memoryview
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+NOTED = frozenset({b"content-type", b"content-encoding", b"x-accel-buffering", b"x-request-id"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 9.2.2
+_BODILESS = frozenset({204, 304})
 _MAX_HEAD = 256 * 1024  # bytes before an answer's head is complete, 1xx answers included
 _JOIN_BELOW = 8 * 1024  # below it, one copy is cheaper than a second write
 
@@ -26,11 +30,14 @@ class _MalformedError(Exception):
 
 
 class ResponseHead(msgspec.Struct, frozen=True):
-    """The head of an answer. length: of the body if it was declared; no_body: there is none whatever headers say."""
+    """The head of an answer. headers: those that cross to the client; noted: some of them by name, see `NOTED`. length:
+    of the body if it was declared; no_body: there is none whatever headers say.
+    """
 
     status: int
     reason: bytes
     headers: list[tuple[bytes, bytes]]
+    noted: dict[bytes, bytes]
     length: int | None
     no_body: bool
 
@@ -230,12 +237,17 @@ class UpstreamConnection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200 or self._complete:
             return
-        length, chunked = _framing(self._headers)
-        no_body = self._is_head or status in {204, 304}
+        headers, noted = self._pool.sorter.sort(self._headers)
+        length, chunked = None, False
+        if b"transfer-encoding" in noted:
+            length, chunked = _framing(self._headers)
+        elif (declared := noted.get(b"content-length")) is not None:
+            length = int(declared)
+        no_body = self._is_head or status in _BODILESS
         self._started = self._head_only = True
         self._eof_delimited = length is None and not chunked and not no_body
         if self._sink is not None:
-            self._sink.on_head(ResponseHead(status, self._reason, self._headers, length, no_body))
+            self._sink.on_head(ResponseHead(status, self._reason, headers, noted, length, no_body))
         if self._is_head:
             self._complete = True  # llhttp would wait for the body that the headers speak of
             self._keep_alive = self._parser.should_keep_alive()
@@ -280,6 +292,11 @@ class UpstreamConnection(asyncio.Protocol):
         waiter = self._drain_waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def response_sorter() -> Sorter:
+    """For the answers of one upstream."""
+    return Sorter(RESPONSE_DROPPED, NOTED | _FRAMING)
 
 
 def _framing(headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bool]:

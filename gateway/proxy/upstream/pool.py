@@ -10,7 +10,7 @@ import aiohappyeyeballs
 import msgspec
 
 from gateway.errors import OVERLOADED, UPSTREAM_UNREACHABLE, GatewayError
-from gateway.proxy.upstream.connection import UpstreamConnection
+from gateway.proxy.upstream.connection import UpstreamConnection, response_sorter
 
 _PEEK_AFTER_S = 1.0  # how long a connection may have been idle before it is looked at again before use
 _ADDRESSES_S = 30.0  # how long a host's addresses are believed
@@ -52,6 +52,7 @@ class Pool:
         self._addresses: list[aiohappyeyeballs.AddrInfoType] = []
         self._addresses_until = 0.0
         self._closed = False
+        self.sorter = response_sorter()
 
     def __len__(self) -> int:
         return len(self._all)

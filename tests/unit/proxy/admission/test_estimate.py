@@ -10,7 +10,7 @@ from gateway.pricing.book import make_book
 from gateway.proxy.admission.bounds import Assumed
 from gateway.proxy.admission.estimate import FREE, Estimate, Unbounded
 from gateway.settings.model import ModelPrice, Prices
-from gateway.values import Quantities, Taking
+from gateway.values import Quantities, Taking, Used
 from tests.fakes.estimates import AT, Estimating, form_request, json_request
 from tests.fakes.measuring import Measured
 
@@ -224,9 +224,8 @@ def test_adaptive_begins_with_what_is_assumed(estimating: Estimating) -> None:
 def test_adaptive_learns_from_what_was_reported(estimating: Estimating) -> None:
     for _ in range(2000):  # of which most are not looked at
         made = estimating.bounded("adaptive", CHAT, HELLO | {"n": 2})
-        estimating.estimator.settled(
-            "key_1", "gpt-4o", made, Quantities(input_tokens=made.text_bytes // 2, output_tokens=2 * 300)
-        )
+        used = Used(model="gpt-4o", input_tokens=made.text_bytes // 2, output_tokens=2 * 300)
+        estimating.estimator.settled("key_1", made, used)
     learned = estimating.bounded("adaptive", CHAT, HELLO | {"n": 2})
     assert learned.output_tokens == 2 * 319  # the end of the bucket of 300
     assert abs(learned.input_tokens - learned.text_bytes / 2) < 5
@@ -326,7 +325,7 @@ def test_estimating_is_cheap(estimating: Estimating, measured: Measured) -> None
     text = 'Tell me a story of the quick brown fox, and "others". ' * 17
     request = json_request(HELLO | {"messages": [{"role": "user", "content": text}], "max_tokens": 100})
     operation, estimator, clock = estimating.operations[CHAT], estimating.estimator, SystemClock()
-    used = Quantities(input_tokens=250, output_tokens=90)
+    used = Used(model="gpt-4o", input_tokens=250, output_tokens=90)
     taking = settling = 1.0
     made: Estimate | Unbounded = FREE
     for _ in range(20):
@@ -339,7 +338,7 @@ def test_estimating_is_cheap(estimating: Estimating, measured: Measured) -> None
         assert isinstance(made, Estimate)
         start = clock.monotonic()
         for _ in range(1000):
-            estimator.settled("key_1", "gpt-4o", made, used)
+            estimator.settled("key_1", made, used)
         settling = min(settling, clock.monotonic() - start)
     measured("estimate of a 1 KB chat completion", taking * 1000, "µs", limit="< 6 µs")
     measured("what an estimate learns from a call", settling * 1000, "µs", limit="< 2 µs")

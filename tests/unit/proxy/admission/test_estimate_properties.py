@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.values import Quantities, UsageLine
+from gateway.values import Quantities, UsageLine, Used
 from tests.fakes.estimates import Estimating
 
 # Model, window, longest answer (0: all of the window): of each tier, step and kind of price one.
@@ -89,7 +89,8 @@ class Drawn:
         assert sum(map(ESTIMATING.price, self.lines)) <= most.taking.nano_usd
         own = [line.quantities for line in self.lines if line.category == "completions"]
         assert sum(one.input_tokens + one.output_tokens for one in own) <= most.taking.tokens
-        ESTIMATING.estimator.settled("key_1", self.model, usual, own[0])
+        used = Used(model=self.model, input_tokens=own[0].input_tokens, output_tokens=own[0].output_tokens)
+        ESTIMATING.estimator.settled("key_1", usual, used)
 
 
 def content(drawn: Drawn, data: st.DataObject) -> tuple[Any, int, int]:

@@ -10,7 +10,7 @@ from gateway.errors import GatewayError
 from gateway.limits import CONCURRENT, RateLimit, SpendLimit
 from gateway.proxy.admission.reserve import Grant, KeyChangedError, Open
 from gateway.redisdb.failures import HotLost, HotReplyError, HotTimeout, HotUnavailable, RedisFailure
-from gateway.values import Quantities, UsageEvent, UsageLine
+from gateway.values import UsageEvent, Used
 from tests.unit.proxy.admission.kit import LEASE_S, ORG, PRINCIPAL, Stand, level
 
 AWAY = HotUnavailable("away")
@@ -19,12 +19,7 @@ RPM = RateLimit("requests_per_minute", 2)
 TPM = RateLimit("tokens_per_minute", 1000)
 DAILY = SpendLimit("day", 1_000_000_000)
 RUNNING = RateLimit(CONCURRENT, 1)
-EVENT = UsageEvent(
-    id="req_1", at_us=7, organization_id=ORG, project_id="proj_1", user_id="user_1", key_id="key_1",
-    category="completions",
-    lines=(UsageLine(category="completions", request_model="gpt-5-mini",
-                     quantities=Quantities(input_tokens=9, output_tokens=777), nano_usd=5),),
-)  # fmt: skip
+EVENT = Used(tokens=786, nano_usd=5, model="gpt-5-mini", input_tokens=9, output_tokens=777)
 
 
 async def admitted(stand: Stand) -> Grant:

@@ -11,8 +11,7 @@ from gateway.proxy.admission.tallies import Tallies
 from gateway.proxy.admission.told import Told
 from gateway.telemetry.logging import make_logger
 from gateway.telemetry.metrics import Metrics
-from gateway.values import Quantities, Taking, UsageLine
-from tests.fakes.events import event
+from gateway.values import Taking, Used
 from tests.unit.accounts.stand import plan_of, rate, spending
 
 
@@ -48,10 +47,7 @@ def tallying() -> Tallying:
 def test_what_was_reserved_and_what_was_used(tallying: Tallying) -> None:
     tallying.tallies.reserved(Taking(tokens=100, nano_usd=2_000_000_000))
     tallying.tallies.reserved(Taking(tokens=11, nano_usd=1))
-    used = UsageLine(quantities=Quantities(input_tokens=3, output_tokens=4), nano_usd=500_000_000)
-    tallying.tallies.settled(event(1).__class__(**{
-        name: getattr(event(1), name) for name in ("id", "at_us", "organization_id", "project_id", "user_id", "key_id")
-    }, lines=(used, UsageLine())))  # fmt: skip
+    tallying.tallies.settled(Used(tokens=7, nano_usd=500_000_000))
     for _ in range(2):  # flushed again, nothing is counted again
         assert tallying.metric("gateway_limit_tokens_total", what="reserved") == 111
         assert tallying.metric("gateway_limit_tokens_total", what="settled") == 7

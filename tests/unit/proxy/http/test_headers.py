@@ -7,6 +7,7 @@ from gateway.proxy.http.headers import (
     HOP_BY_HOP,
     REQUEST_DROPPED,
     RESPONSE_DROPPED,
+    Sorter,
     joined,
     kept,
     named_by_connection,
@@ -68,3 +69,22 @@ def test_what_is_wanted_is_found_on_the_way() -> None:
     headers = [(b"X-A", b"1"), (b"x-a", b"2"), (b"TE", b"x"), (b"X-B", b"3"), (b"Connection", b"x-b")]
     found = sorted_out(headers, HOP_BY_HOP, frozenset({b"x-a", b"x-b", b"te", b"x-c"}))
     assert found == ([(b"X-A", b"1"), (b"x-a", b"2")], {b"x-a": b"1"})
+
+
+@given(st.lists(heads, min_size=1, max_size=6))
+def test_a_sorter_says_the_same_head_after_head(several: list[Headers]) -> None:
+    wanted = frozenset({b"x-a", b"accept", b"te"})
+    sorter = Sorter(RESPONSE_DROPPED, wanted)
+    for headers in several:
+        passing, found = sorter.sort(headers)
+        framing = next((value for name, value in headers if name == b"TE"), None)
+        assert found.pop(b"te", None) == framing, "whatever Connection says of it"
+        assert (passing, found) == sorted_out(headers, RESPONSE_DROPPED, wanted)
+        assert passing is not headers, "it may be added to"
+
+
+def test_a_sorter_forgets() -> None:
+    sorter = Sorter(RESPONSE_DROPPED, frozenset({b"x-a"}))
+    for number in range(10_000):
+        assert sorter.sort([(b"X-%d" % number, b""), (b"TE", b"x"), (b"X-a", b"1")])[1] == {b"x-a": b"1"}
+    assert len(sorter._known) < 5000
