@@ -185,8 +185,8 @@ class Worker:
 
     def _gauges(self, lag_s: float) -> None:
         metrics = self._metrics
+        self._recorder.flush()
         if self._lines is not None:
-            self._lines.flush()
             metrics.counter("gateway_log_lines_dropped_total").add((), self._lines.take_dropped())
         metrics.set("gateway_requests_in_flight", self._door.in_flight)
         metrics.set("gateway_client_connections", len(self.server.connections))
@@ -197,7 +197,6 @@ class Worker:
         for to in self._destinations.values():
             metrics.set("gateway_upstream_connections", to.pool.idle, (to.name, "idle"))
             metrics.set("gateway_upstream_connections", len(to.pool) - to.pool.idle, (to.name, "busy"))
-        self._recorder.flush()
         self._meter.flush()
         if self.limits is not None:
             self.limits.flush()

@@ -305,7 +305,7 @@ def _kind_and_coding(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, str]:
         if name.lower() == b"content-type":
             kind = value.lower()
         elif name.lower() == b"content-encoding":
-            codings.append(value.decode("latin-1"))
+            codings.append(value.decode("latin-1").rstrip(" \t"))
     return kind, ",".join(codings)
 
 

@@ -28,7 +28,7 @@ _LEVELS: Mapping[str, int] = MappingProxyType(
 )
 _CHATTY = ("python_multipart.multipart", "aiohttp.websocket")  # they log what clients do wrong
 _ATOMIC = 4096  # a write of this size to a pipe is never mixed with another process's (PIPE_BUF)
-_AT_ONCE = 64 * 1024
+_AT_ONCE = 128 * 1024
 _MAX_WAITING = 8 * 1024 * 1024  # bytes of access lines that may wait for a slow reader
 
 
@@ -165,10 +165,11 @@ class LineWriter:
 
     def _run(self) -> None:
         while (lines := self._queue.get()) is not None:
-            for batch in batches(lines, self._piece):
+            size = sum(map(len, lines))
+            for batch in [b"".join(lines)] if size <= self._piece else batches(lines, self._piece):
                 self._write_all(batch)
             with self._lock:
-                self._waiting -= sum(map(len, lines))
+                self._waiting -= size
 
     def _write_all(self, data: bytes) -> None:
         while data:

@@ -84,7 +84,7 @@ class JsonTap:
         if self._decoder is not None:
             parts = list(map(self._decoder.feed, parts))
         self._parts += parts
-        self._size += sum(map(len, parts))
+        self._size += len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         if self._size > _HELD:
             held = b"".join(self._parts)
             self._head = self._head or held[:_END]

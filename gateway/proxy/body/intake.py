@@ -48,7 +48,7 @@ class Intake:
 
     def at_once(self, request: Request, operation: Operation | None, payload: Payload) -> Taken | None:
         """As `take`, if that needs no waiting: there is no body, or it is JSON and came with the head. Else None."""
-        if not payload.is_eof() or body_kind(request, operation) not in _AT_ONCE:
+        if not payload.ended or body_kind(request, operation) not in _AT_ONCE:
             return None
         if not request.has_body:
             taken = Whole(request.target.raw, b"")

@@ -19,9 +19,9 @@ class Payload(Protocol):
     """See `http.payload.Payload`."""
 
     total_bytes: int  # that have come so far
+    ended: bool  # all of it has come
 
     async def readany(self) -> bytes: ...
-    def is_eof(self) -> bool: ...
     def read_nowait(self) -> bytes: ...
 
 

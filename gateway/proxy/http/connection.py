@@ -181,11 +181,11 @@ class ServerConnection(asyncio.Protocol):
                     self._refuse(head.error)
                     break
                 self._body = head.body
-                self._expecting = not head.body.is_eof() and _expects(head)
+                self._expecting = not head.body.ended and _expects(head)
                 down = Downstream(self, head.method, head.modern, head.keep_alive and not head.switches)
                 await self._handler(self, head, down)
                 self.awaiting = "busy"
-                if not down.keep_alive or not down.complete or not head.body.is_eof():
+                if not down.keep_alive or not down.complete or not head.body.ended:
                     break
         finally:
             # Whatever happened, nobody serves this connection any more.
@@ -198,7 +198,7 @@ class ServerConnection(asyncio.Protocol):
         requests = self._requests
         return (
             self.draining
-            or (self._body is not None and not self._body.is_eof())
+            or (self._body is not None and not self._body.ended)
             or (requests.ended and not requests.waiting)
         )
 
@@ -257,7 +257,7 @@ class ServerConnection(asyncio.Protocol):
 
     def end_wait(self, error: GatewayError) -> None:
         """Whoever waits for the client to send more of a body gets this error instead."""
-        if self._body is not None and not self._body.is_eof():
+        if self._body is not None and not self._body.ended:
             self._body.set_exception(error)
 
     def left(self) -> bool:
@@ -280,7 +280,7 @@ class ServerConnection(asyncio.Protocol):
         if self.awaiting in {"parting", "flushing"} or self.transport is None or self.transport.is_closing():
             return
         self._shut = True
-        if not sending and (self._body is None or self._body.is_eof()):
+        if not sending and (self._body is None or self._body.ended):
             self.close_when_flushed()
             return
         self.awaiting = "parting"

@@ -32,25 +32,22 @@ class Downstream:
     request afterwards; it can only turn from true to false.
     """
 
-    __slots__ = (
-        "_chunked", "_connection", "_head", "_is_head", "_modern", "_to_end", "complete", "extra", "keep_alive",
-        "levels", "request_id", "sent", "status",
-    )  # fmt: skip
+    # Defaults stand in the class: one of these is made for each request.
+    _chunked = False
+    _to_end = False  # the body ends with the connection
+    _head = b""  # written together with the first body bytes
+    request_id = b""
+    extra: Headers | None = None  # headers that every answer on this connection gets: see cors.py
+    levels = b""  # header lines: what the client hears of its limits, whatever the answer is
+    status = 0
+    sent = 0
+    complete = False
 
     def __init__(self, connection: "ServerConnection", method: str, modern: bool, keep_alive: bool) -> None:
         self._connection = connection
         self._is_head = method == "HEAD"
         self._modern = modern  # HTTP/1.1: chunks are understood
-        self._chunked = False
-        self._to_end = False  # the body ends with the connection
-        self._head = b""  # written together with the first body bytes
         self.keep_alive = keep_alive
-        self.request_id = b""
-        self.extra: Headers | None = None  # headers that every answer on this connection gets: see cors.py
-        self.levels = b""  # header lines: what the client hears of its limits, whatever the answer is
-        self.status = 0
-        self.sent = 0
-        self.complete = False
 
     @property
     def started(self) -> bool:
@@ -92,9 +89,9 @@ class Downstream:
 
     def write(self, parts: list[bytes]) -> None:
         """Sends body bytes at once."""
-        transport = self._transport
-        if transport is None:
-            return
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            return  # as `_transport` has it
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         self.sent += size
         if self._chunked:

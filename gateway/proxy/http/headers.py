@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import compress
+from operator import itemgetter
 
 import msgspec
 
@@ -28,7 +30,7 @@ REQUEST_DROPPED = HOP_BY_HOP | {
 # that a client would hold the gateway's host to.
 RESPONSE_DROPPED = HOP_BY_HOP | {b"set-cookie", b"alt-svc", b"strict-transport-security"}
 
-_MOST_NAMES = 4096
+_MOST_ORDERS = 256
 _NOT_NAMES = frozenset({b"keep-alive", b"close"})
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # A Connection header may not name what makes the message mean something else: that would let a client strip it.
@@ -62,52 +64,50 @@ def sorted_out(
     return passing, found
 
 
-class Sorter:
-    """`sorted_out` for heads of one kind, over and over: what names mean is remembered as they are written."""
+class _Order(msgspec.Struct, frozen=True):
+    """What is to be done with headers of these names, in this order. crosses: for each; noted: names in lower case, and
+    where the first of each is; connection: whether values say that more are of this connection only."""
 
-    __slots__ = ("_connection", "_dropped", "_gone", "_known", "_noted", "_wanted")
+    crosses: tuple[bool, ...]
+    noted: tuple[tuple[bytes, int], ...]
+    connection: bool
+
+
+class Sorter:
+    """`sorted_out` for heads of one kind, over and over: what is done with names is remembered as they are written."""
+
+    __slots__ = ("_dropped", "_name_of", "_orders", "_wanted")
 
     def __init__(self, dropped: frozenset[bytes], wanted: frozenset[bytes]) -> None:
         self._dropped = dropped
         self._wanted = wanted
-        self._known: set[bytes] = set()
-        self._gone: set[bytes] = set()
-        self._connection: set[bytes] = set()
-        self._noted: dict[bytes, bytes] = {}  # by the name in lower case
+        self._orders: dict[tuple[bytes, ...], _Order] = {}
+        self._name_of = itemgetter(0)
 
     def sort(self, headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
-        """The headers that cross, and the first value of each of the wanted ones, whether these cross or not."""
-        names = [name for name, _ in headers]
-        if not self._known.issuperset(names):
-            self._learn(names)
-        gone, noted = self._gone, self._noted
-        passing = [header for header in headers if header[0] not in gone]
-        found: dict[bytes, bytes] = {}
-        for name in noted.keys() & names:
-            lower = noted[name]
-            if lower not in found:
-                found[lower] = headers[names.index(name)][1]
-            else:  # in two spellings
-                found[lower] = next(value for one, value in headers if noted.get(one) == lower)
-        if not self._connection.isdisjoint(names):
+        """The headers that cross, and the first value of each of the wanted ones, whether these cross or not. headers:
+        values may end in blanks, which mean nothing."""
+        names = tuple(map(self._name_of, headers))
+        order = self._orders.get(names) or self._order(names)
+        passing = list(compress(headers, order.crosses))
+        found = {name: headers[at][1].rstrip(b" \t") for name, at in order.noted}
+        if order.connection:
             for one in _named(headers, [name.lower() for name in names]) - self._dropped:
                 passing = [header for header in passing if header[0].lower() != one]
                 found.pop(one, None)
         return passing, found
 
-    def _learn(self, names: list[bytes]) -> None:
-        if len(self._known) > _MOST_NAMES:  # they are others' to choose
-            for kept in (self._known, self._gone, self._connection, self._noted):
-                kept.clear()
-        for name in names:
-            lower = name.lower()
-            self._known.add(name)
-            if lower in self._dropped or lower.startswith(b"x-ratelimit-"):
-                self._gone.add(name)
-            if lower == b"connection":
-                self._connection.add(name)
-            if lower in self._wanted:
-                self._noted[name] = lower
+    def _order(self, names: tuple[bytes, ...]) -> _Order:
+        lower = [name.lower() for name in names]
+        order = _Order(
+            tuple([name not in self._dropped and not name.startswith(b"x-ratelimit-") for name in lower]),
+            tuple([(name, lower.index(name)) for name in self._wanted.intersection(lower)]),
+            b"connection" in lower,
+        )
+        if len(self._orders) >= _MOST_ORDERS:  # they are others' to choose
+            self._orders.clear()
+        self._orders[names] = order
+        return order
 
 
 def _named(headers: list[tuple[bytes, bytes]], lower: list[bytes]) -> frozenset[bytes]:

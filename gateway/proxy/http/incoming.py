@@ -9,6 +9,7 @@ import msgspec
 from gateway.errors import BAD_REQUEST, HEADERS_TOO_LARGE, ErrorKind, GatewayError
 from gateway.proxy.http.headers import Headers
 from gateway.proxy.http.payload import Flow, Payload
+from gateway.proxy.http.repeated import KnownHead, split_head
 
 MOST_WAITING = 32  # requests that a client may send before the first of them is answered
 _MOST_FIELDS = 256
@@ -61,9 +62,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_large", "_last", "_left", "_length_at",
-        "_length_name", "_max_head", "_parser", "_partial", "_payload", "_switching", "_tail", "_target", "ended",
-        "waiting",
+        "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_known", "_large", "_last", "_left", "_length_at",
+        "_length_name", "_max_head", "_parser", "_partial", "_payload", "_rest", "_same", "_switching", "_tail",
+        "_target", "ended", "waiting",
     )  # fmt: skip
 
     def __init__(self, flow: Flow, max_head: int) -> None:
@@ -71,11 +72,14 @@ class RequestReader:
         self._flow = flow
         self._max_head = max_head
         self._parser = httptools.HttpRequestParser(self)
-        self._empty = Payload(flow, ended=True)
+        self._empty = Payload(flow, b"")
         self._payload: Payload | None = None  # of the body that is coming
         self._fields: list[tuple[bytes, bytes]] = []  # of the head that is being read
         self._last = Headers([], {})  # of the request before
         self._length_at, self._length_name = -1, b""  # where its Content-Length was, and how it was written
+        self._same = False  # the request before had the headers of the one before that
+        self._known: KnownHead | None = None  # the head that comes again and again
+        self._rest = 0  # bytes of the body behind it that have not come
         self._target = b""
         self._framing = b""  # of a body that the parser will not read, see `_read_on`
         self._partial = 0  # bytes of a head that is not complete yet, or of a body's framing without more of the body
@@ -98,12 +102,64 @@ class RequestReader:
             self._keep(data)
         elif self._left is not None:
             self._left = memoryview(b"".join((self._left, data)))
+        elif self._rest:
+            self._more(data)
+        elif self._known is not None and self._again(data, self._known):
+            pass
         elif len(data) <= _STEP:
+            first = not self._partial and self._payload is None
+            number = len(self.waiting)
             self._read(data)
-            if len(self.waiting) >= MOST_WAITING:
-                self._hold()
+            if self._same and first and len(self.waiting) == number + 1:
+                self._note(data, self.waiting[-1])
         else:
             self._read_in_steps(memoryview(data))
+        if len(self.waiting) >= MOST_WAITING:
+            self._hold()
+
+    def _again(self, data: bytes, known: KnownHead) -> bool:
+        """Whether this was a request with the head that is known; the parser, which is between two, does not see it."""
+        if self._partial or self._payload is not None or (found := known.found(data)) is None:
+            return False
+        begin, length = found
+        come = len(data) - begin
+        if come > length:
+            return False  # another request follows
+        if come == length:
+            payload = Payload(self._flow, data[begin:])
+        else:
+            self._payload = payload = Payload(self._flow)
+            self._rest = length
+        self.waiting.append(
+            Head(known.method, known.target, known.modern, known.headers, length, payload, known.keep_alive, False)
+        )
+        if 0 < come < length:
+            self._more(data[begin:])
+        return True
+
+    def _more(self, data: bytes) -> None:
+        """More of a body that the parser does not see."""
+        payload, rest = self._payload, self._rest
+        assert payload is not None
+        size = len(data)
+        if size < rest:
+            self._rest = rest - size
+            payload.feed(data)
+            return
+        self._rest = 0
+        self._payload = None
+        payload.feed(data if size == rest else data[:rest])
+        payload.end()
+        if size > rest:
+            self.feed(data[rest:])
+
+    def _note(self, data: bytes, head: "Head | Unreadable") -> None:
+        """Headers have come again: the next head with them need not be parsed."""
+        self._same = False
+        if isinstance(head, Unreadable) or not head.length or head.switches:
+            return
+        if (parts := split_head(data, self._length_name, self._max_head)) is not None:
+            self._known = KnownHead(*parts, head.method, head.target, head.modern, head.headers, head.keep_alive)
 
     def take(self) -> "Head | Unreadable":
         """The next request. There must be one."""
@@ -237,6 +293,7 @@ class RequestReader:
         if 0 <= at < len(fields) and fields[at][0] == self._length_name:
             length = fields.pop(at)[1]
         if fields == last.raw:
+            self._same = True
             return last, None if b"transfer-encoding" in last.named else int(length or 0)
         if length is not None:
             fields.insert(at, (self._length_name, length))
@@ -259,6 +316,7 @@ class RequestReader:
                 named[lower] = value
             elif lower in _ONCE:
                 self._refuse(_malformed("its request line, a header or its framing"))
+        self._same, self._known = False, None
         self._last = headers = Headers(raw, named)
         return headers, None if b"transfer-encoding" in named else length
 

@@ -14,19 +14,21 @@ class Flow(Protocol):
 
 
 class Payload:
-    """What has come of a body and was not taken yet. total_bytes: that have come so far."""
+    """What has come of a body and was not taken yet. total_bytes: that have come so far. ended: all of it has come,
+    whether it was taken or not.
+    """
 
-    __slots__ = ("_ended", "_error", "_flow", "_held", "_pieces", "_size", "_waiter", "total_bytes")
+    # Defaults stand in the class: one of these is made for each request.
+    _error: BaseException | None = None
+    _held = False
+    _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, flow: Flow, *, ended: bool = False) -> None:
+    def __init__(self, flow: Flow, whole: bytes | None = None) -> None:
+        """whole: all of it, if it is here."""
         self._flow = flow
-        self._ended = ended
-        self._error: BaseException | None = None
-        self._held = False
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self.total_bytes = 0
+        self._pieces: list[bytes] = [] if not whole else [whole]
+        self._size = self.total_bytes = 0 if whole is None else len(whole)
+        self.ended = whole is not None
 
     # The connection's side
 
@@ -43,7 +45,7 @@ class Payload:
 
     def end(self) -> None:
         """All of it has come."""
-        self._ended = True
+        self.ended = True
         if self._waiter is not None:
             self._wake()
 
@@ -58,15 +60,11 @@ class Payload:
         """Whether somebody waits for more of it."""
         return self._waiter is not None
 
-    def is_eof(self) -> bool:
-        """Whether all of it has come, taken or not."""
-        return self._ended
-
     # The taker's side
 
     async def readany(self) -> bytes:
         """What there is, waiting for some if need be; empty at the end. Raises what `set_exception` was given."""
-        while self._error is None and not self._pieces and not self._ended:
+        while self._error is None and not self._pieces and not self.ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

@@ -69,24 +69,21 @@ class CallMeter:
     settled: the call has ended, and the meter knows what it used; used: that, if it has handed over an event.
     """
 
-    __slots__ = (
-        "_asked", "_body", "_counted", "_held", "_request", "_tap", "plan", "principal", "seen", "settled", "status",
-        "used",
-    )  # fmt: skip
+    # Defaults stand in the class: one of these is made for each request.
+    status = 0
+    settled = False
+    used: Used | None = None
+    _counted = 0  # bytes of the body that were taken from `held`
+    _body: bytes | bytearray = b""
+    _asked: Asked | None = None
+    _tap: Tap | None = None
 
     def __init__(self, plan: Plan, principal: Principal, seen: Observation, request: Request, held: Held) -> None:
         self._held = held
-        self._counted = 0  # bytes of the body that were taken from `held`
         self.plan = plan
         self.principal = principal
         self.seen = seen
-        self.status = 0
-        self.settled = False
-        self.used: Used | None = None
         self._request = request
-        self._body: bytes | bytearray = b""
-        self._asked: Asked | None = None
-        self._tap: Tap | None = None
 
     @property
     def end_user(self) -> str:

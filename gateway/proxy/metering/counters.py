@@ -36,6 +36,9 @@ def usage_metrics(settings: Settings) -> tuple[Metric, ...]:
     )
 
 
+PlainUse = tuple[int, int, int, int, int]  # tokens read, of these cached, written, of these for reasoning; nano-USD
+
+
 class _Sum:
     """What the lines amount to that have category, source and labels in common."""
 
@@ -44,7 +47,7 @@ class _Sum:
     def __init__(self) -> None:
         self.nano_usd = self.number = self.requests = 0
         self._lines: list[Quantities] = []  # summed up together, which costs a quarter of one by one
-        self._plain: list[tuple[int, int, int, int]] = []
+        self._plain: list[PlainUse] = []
 
     def add(self, line: UsageLine, *, request: bool) -> None:
         self.number += 1
@@ -52,18 +55,18 @@ class _Sum:
         self.requests += request
         self._lines.append(line.quantities)
 
-    def add_plain(self, tokens: tuple[int, int, int, int], nano_usd: int) -> None:
-        """A line that is its call's only one. tokens: read, of these cached, written, of these for reasoning."""
-        self.number += 1
-        self.nano_usd += nano_usd
-        self.requests += 1
-        self._plain.append(tokens)
+    def add_plain(self, uses: list[PlainUse]) -> None:
+        """Lines that are their calls' only ones."""
+        self.number += len(uses)
+        self.nano_usd += sum([use[-1] for use in uses])
+        self.requests += len(uses)
+        self._plain += uses
 
     @property
     def quantities(self) -> Quantities:
         lines = self._lines
         if self._plain:
-            read, cached, written, thought = map(sum, zip(*self._plain, strict=True))
+            read, cached, written, thought, _ = map(sum, zip(*self._plain, strict=True))
             plain = Quantities(input_tokens=read, cached_tokens=cached, output_tokens=written, reasoning_tokens=thought)
             lines = [*lines, plain]
         return Quantities(*map(sum, zip(*map(_values, lines), strict=True)))
@@ -111,14 +114,12 @@ class UsageCounters:
             event.user_id if self._by_user else "", event.key_id if self._by_key else "",
         )  # fmt: skip
 
-    def count_plain(  # noqa: PLR0917 - names cost time here
-        self, key: CounterKey, read: int, cached: int, written: int, thought: int, nano_usd: int
-    ) -> None:
-        """A call that has one line of tokens. key: see `key_of`."""
+    def count_plain(self, key: CounterKey, uses: list[PlainUse]) -> None:
+        """Calls that have one line each, of tokens. key: see `key_of`."""
         total = self._sums.get(key)
         if total is None:
             total = self._sums[key] = _Sum()
-        total.add_plain((read, cached, written, thought), nano_usd)
+        total.add_plain(uses)
 
     def unpriced(self, model: str) -> None:
         self._unpriced.add((self._label(model, model),))

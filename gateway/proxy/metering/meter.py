@@ -225,6 +225,7 @@ class Meter:
 
     def flush(self) -> None:
         """Carries over what was counted to the metrics."""
+        self._plain.flush()
         self._counters.flush()
 
     def priced(self, lines: tuple[UsageLine, ...], at: float) -> tuple[UsageLine, ...]:

@@ -13,7 +13,7 @@ from gateway.pricing.book import Book
 from gateway.pricing.sheet import Card, Sheet
 from gateway.pricing.units import UnitName, charge
 from gateway.proxy.metering.call import CallMeter
-from gateway.proxy.metering.counters import CounterKey, UsageCounters
+from gateway.proxy.metering.counters import CounterKey, PlainUse, UsageCounters
 from gateway.usage.plain import Plain
 from gateway.values import Principal, Quantities, UsageEvent, UsageLine, Used
 
@@ -41,17 +41,28 @@ class _Rates(msgspec.Struct, frozen=True):
 
 
 class _Form:
-    """What calls of a key, operation, models, tier and outcome have in common. head, line: of the JSON."""
+    """What calls of a key, operation, models, tier and outcome have in common. json: of the event, behind its time and
+    up to the quantities. uncounted: what its calls used since the last flush. rates: None until they are asked for;
+    always: whether they hold at any time and length.
+    """
 
-    __slots__ = ("counted", "head", "line", "principal", "rates", "sheet")
+    __slots__ = ("always", "counted", "json", "principal", "rates", "sheet", "uncounted")
 
-    def __init__(self, principal: Principal, head: bytes, line: bytes, sheet: Sheet, counted: CounterKey) -> None:
+    def __init__(self, principal: Principal, json: bytes, sheet: Sheet, counted: CounterKey) -> None:
         self.principal = principal
-        self.head = head
-        self.line = line
+        self.json = json
         self.sheet = sheet
+        self.always = not sheet.starts and not sheet.above
         self.counted = counted
         self.rates: _Rates | None = None
+        self.uncounted: list[PlainUse] = []
+
+    def rates_at(self, at: float, read: int) -> _Rates | None:
+        """The rates at a time (seconds since 1970), of a call that read so many tokens; None if it is not so simple."""
+        card = self.sheet.card(at, read)
+        if self.rates is None or self.rates.card is not card:
+            self.rates = _rates(card)
+        return self.rates
 
 
 class PlainCalls:
@@ -62,20 +73,17 @@ class PlainCalls:
         self._counters = counters
         self._deliver = deliver
         self._forms: dict[_Key, _Form] = {}
+        self._uncounted: list[_Form] = []
 
     def settle(self, call: CallMeter, short: Plain, ended: str, at_us: int) -> Used | None:
         """What a call used that ended so, which is on its way; None if it has to go the long way. at_us: µs since 1970,
         when it was admitted."""
         usage = short.usage
         read, written, cached, thought = usage.prompt_tokens, usage.completion_tokens, 0, 0
-        if (of_read := usage.prompt_tokens_details) is not None:
-            if of_read.audio_tokens or of_read.image_tokens or of_read.cache_write_tokens:
+        if usage.prompt_tokens_details is not None or usage.completion_tokens_details is not None:
+            if (details := _details(short)) is None:
                 return None
-            cached = of_read.cached_tokens or 0
-        if (of_written := usage.completion_tokens_details) is not None:
-            if of_written.audio_tokens or of_written.image_tokens:
-                return None
-            thought = of_written.reasoning_tokens or 0
+            cached, thought = details
         seen, principal = call.seen, call.principal
         key = (
             principal.key_id, call.plan.operation, seen.model, seen.upstream, seen.upstream_model, short.model,
@@ -85,27 +93,35 @@ class PlainCalls:
         try:
             if form is None or form.principal is not principal:
                 form = self._made(key, call, short)
-            rates = form.rates
-            card = form.sheet.card(at_us / 1e6, read)
-            if rates is None or rates.card is not card:
-                rates = form.rates = _rates(card)
-                if rates is None:
-                    return None
-            nano_usd, costs = _cost(rates, read - cached if cached else read, cached, written)
-            json = b'{"id":"%b","at_us":%d,%b%b"lines":[{%b"quantities":{%b}%b,"nano_usd":%d,"costs":[%b]}]}' % (
-                seen.request_id.encode(), at_us, form.head,
-                b'"end_user":%b,' % _encode(call.end_user) if call.end_user else b"",
-                form.line, _quantities(read, cached, written, thought),
-                b',"object_id":%b' % _encode(short.id) if short.id else b"", nano_usd, costs,
-            )  # fmt: skip
+            rates = form.rates if form.always else None
+            if rates is None and (rates := form.rates_at(at_us / 1e6, read)) is None:
+                return None
+            begun = b'{"id":"%b","at_us":%d,%b' % (seen.request_id.encode(), at_us, form.json)
+            ends = b',"object_id":%b}]' % _encode(short.id) if short.id else b"}]"
+            if call.end_user:
+                ends += b',"end_user":%b' % _encode(call.end_user)
         except UnicodeEncodeError:  # half a surrogate pair in a text: it cannot be delivered, which the long way says
             return None
+        if read and written and not cached and not thought:
+            nano_usd, json = _plainest(rates, read, written, begun, ends)
+        else:
+            nano_usd, json = _used(rates, (read, cached, written, thought), begun, ends)
         tokens = read + written
-        self._counters.count_plain(form.counted, read, cached, written, thought, nano_usd)
+        uncounted = form.uncounted
+        if not uncounted:
+            self._uncounted.append(form)
+        uncounted.append((read, cached, written, thought, nano_usd))
         self._deliver(
             Packed(seen.request_id, principal.organization_id, at_us // _MINUTE_US, json, nano_usd, tokens, 0)
         )
         return Used(tokens, nano_usd, seen.upstream_model or seen.model, read, written)
+
+    def flush(self) -> None:
+        """Counts what has come since the last time."""
+        forms, self._uncounted = self._uncounted, []
+        for form in forms:
+            uses, form.uncounted = form.uncounted, []
+            self._counters.count_plain(form.counted, uses)
 
     def _made(self, key: _Key, call: CallMeter, short: Plain) -> _Form:
         seen, plan, principal = call.seen, call.plan, call.principal
@@ -135,13 +151,11 @@ class PlainCalls:
         begins = b'{"id":"","at_us":0,'
         head, written = _encode(event), _encode(line)
         assert head.startswith(begins)
-        form = _Form(
-            principal,
-            head[len(begins) : -1] + b",",
+        json = b'%b,"lines":[{%b"quantities":' % (
+            head[len(begins) : -1],
             written[1:-1] + b"," if len(written) > len(b"{}") else b"",
-            self._book.sheet(line),
-            self._counters.key_of(line, event),
         )
+        form = _Form(principal, json, self._book.sheet(line), self._counters.key_of(line, event))
         if len(self._forms) >= _MOST_FORMS:
             self._forms.clear()
         self._forms[key] = form
@@ -161,20 +175,40 @@ def _rates(card: Card) -> _Rates | None:
     return _Rates(card, *made)
 
 
-def _cost(rates: _Rates, read: int, cached: int, written: int) -> tuple[int, bytes]:
-    """nano-USD, and the costs as JSON. read: what was not cached, less than none if the upstream contradicts itself."""
+def _details(short: Plain) -> tuple[int, int] | None:
+    """Tokens read from a cache, and written for reasoning; None if there are others than of text."""
+    read, written = short.usage.prompt_tokens_details, short.usage.completion_tokens_details
+    cached = thought = 0
+    if read is not None:
+        if read.audio_tokens or read.image_tokens or read.cache_write_tokens:
+            return None
+        cached = read.cached_tokens or 0
+    if written is not None:
+        if written.audio_tokens or written.image_tokens:
+            return None
+        thought = written.reasoning_tokens or 0
+    return cached, thought
+
+
+def _plainest(rates: _Rates, read: int, written: int, begun: bytes, ends: bytes) -> tuple[int, bytes]:
+    """As `_used`, of what most calls use."""
+    one, other = rates.read, rates.written
+    for_read, for_written = charge(read, one.rate, one.per), charge(written, other.rate, other.per)
+    nano_usd = for_read + for_written
+    return nano_usd, b'%b{"input_tokens":%d,"output_tokens":%d},"nano_usd":%d,"costs":[%b%d,%d],%b%d,%d]]%b}' % (
+        begun, read, written, nano_usd, one.piece, read, for_read, other.piece, written, for_written, ends,
+    )  # fmt: skip
+
+
+def _used(rates: _Rates, tokens: tuple[int, int, int, int], begun: bytes, ends: bytes) -> tuple[int, bytes]:
+    """nano-USD, and the event. tokens: read, of these cached, written, of these for reasoning."""
+    read, cached, written, thought = tokens
     total, costs = 0, []
-    for number, one in ((read, rates.read), (cached, rates.cached), (written, rates.written)):
+    # What was not cached is less than nothing if the upstream contradicts itself.
+    for number, one in ((read - cached, rates.read), (cached, rates.cached), (written, rates.written)):
         if number > 0:
             nano_usd = charge(number, one.rate, one.per)
             total += nano_usd
             costs.append(b"%b%d,%d]" % (one.piece, number, nano_usd))
-    return total, b",".join(costs)
-
-
-def _quantities(read: int, cached: int, written: int, thought: int) -> bytes:
-    """As JSON, without braces."""
-    if read and written and not cached and not thought:  # most have these two
-        return b'"input_tokens":%d,"output_tokens":%d' % (read, written)
     used = Quantities(input_tokens=read, cached_tokens=cached, output_tokens=written, reasoning_tokens=thought)
-    return _encode(used)[1:-1]
+    return total, b'%b%b,"nano_usd":%d,"costs":[%b]%b}' % (begun, _encode(used), total, b",".join(costs), ends)

@@ -230,17 +230,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._started:  # what comes after the head is a trailer
-            self._headers.append((name, value.rstrip(b" \t")))
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200 or self._complete:
             return
-        headers, noted = self._pool.sorter.sort(self._headers)
+        fields, self._headers = self._headers, []  # what comes now are trailers
+        headers, noted = self._pool.sorter.sort(fields)
         length, chunked = None, False
         if b"transfer-encoding" in noted:
-            length, chunked = _framing(self._headers)
+            length, chunked = _framing(fields)
         elif (declared := noted.get(b"content-length")) is not None:
             length = int(declared)
         no_body = self._is_head or status in _BODILESS
@@ -308,7 +308,7 @@ def _framing(headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
         if size == 14 and name.lower() == b"content-length":
             length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
-            coding = value.lower()
+            coding = value.rstrip(b" \t").lower()
             chunked = coding == b"chunked"
             if not chunked and coding != b"identity":
                 raise _MalformedError  # we never said (TE) that we understand another

@@ -36,6 +36,7 @@ class Coming:
         self.pieces = list(pieces)
         self.failure = failure
         self.total_bytes = 0
+        self.ended = False
         self.waits = 0
 
     def waiting(self) -> None:
@@ -47,9 +48,6 @@ class Coming:
         if self.failure is not None:
             raise self.failure
         return b""
-
-    def is_eof(self) -> bool:
-        return not self.pieces
 
     def read_nowait(self) -> bytes:
         return self.pieces.pop(0)

@@ -43,6 +43,9 @@ class Never:
     def settle(self, *_: Any) -> None:
         return None
 
+    def flush(self) -> None:
+        return None
+
 
 class Metering:
     """A meter, and what comes of it. Nothing is to be learned from the next calls."""
