@@ -276,11 +276,12 @@ class Gateway:
     @property
     def access(self) -> list[dict[str, Any]]:
         """The access lines so far."""
+        self.worker._recorder.flush()  # what has gathered
         return [msgspec.json.decode(line) for line in self.captured.lines]
 
     async def lines(self, number: int = 1) -> list[dict[str, Any]]:
         """The access lines, when there are so many."""
-        await until(lambda: len(self.captured.lines) >= number)
+        await until(lambda: len(self.access) >= number)
         return self.access
 
     @property
@@ -293,6 +294,7 @@ class Gateway:
 
     def everything_said(self) -> bytes:
         """All that operators see: log, access lines, metrics."""
+        self.worker._recorder.flush()
         self.metrics.flush()
         return b"".join([*self.logged, *self.captured.lines, prometheus_client.generate_latest(self.metrics.registry)])
 

@@ -1,1 +1,1 @@
-"""The downstream side: aiohttp's connection, the request's target and head, and the answer's bytes."""
+"""The downstream side: the client's connection, the request's target and head, and the answer's bytes."""
