@@ -35,6 +35,7 @@ These keys are written and read by the scripts of `accounts/`, which make their 
 | `leases`           | sorted set | ids of living reservations by when it ends, µs      | while some do |
 | `workers`          | sorted set | names of workers by when their own ends, µs         | while some do |
 | `refusals`         | stream     | `r` Refusal as JSON, of `accounts/refusals.py`      | the newest    |
+| `refusals:told:<m>`| hash       | how many of the minute m were told, of each kind    | 5 minutes     |
 
 <for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. <subject>: `o`, `p:<id>`, `u:<id>`, `k:<id>`. The
 fields of `buckets` and `spend` live so long and until `control/jobs/pruner.py` finds them, once a minute; it also puts
@@ -82,6 +83,9 @@ class Keyspace(msgspec.Struct, frozen=True):
 
     def refusals(self, organization_id: str) -> str:
         return f"{self.base(organization_id)}:refusals"
+
+    def refusals_told(self, organization_id: str, minute: int) -> str:
+        return f"{self.base(organization_id)}:refusals:told:{minute}"
 
     def usage(self, organization_id: str) -> str:
         return f"{self.base(organization_id)}:usage"

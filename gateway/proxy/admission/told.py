@@ -1,15 +1,17 @@
-"""Which refusals are recorded: the first ones of a key, a limit and a minute one by one, of the others the number."""
+"""Which refusals are recorded: the first ones of a key, a limit and a minute one by one, of the others the number.
+
+A worker hands on no more than all workers together may tell; `accounts.refusals` sees to these.
+"""
 
 import msgspec
 
 from gateway.accounts.plan import Plan
-from gateway.accounts.refusals import Refusal
+from gateway.accounts.refusals import MOST_TOLD, Refusal
 from gateway.clock import Clock
 from gateway.errors import without_keys
 from gateway.limits import Applied, RateLimit
 from gateway.telemetry.logging import Logger
 
-MOST_TOLD = 10
 _MOST_KEPT = 10_000  # keys and limits in a minute; what is refused beyond is only in the metrics
 _MOST_WAITING = 20_000  # that were not taken yet; of what comes then, the same holds
 _LONGEST_MODEL = 200

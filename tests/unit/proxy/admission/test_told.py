@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from gateway.accounts.plan import Plan, make_plan
-from gateway.accounts.refusals import Refusal
+from gateway.accounts.refusals import MOST_TOLD, Refusal
 from gateway.clock import ManualClock
 from gateway.limits import Applied
 from gateway.proxy.admission import told as module
-from gateway.proxy.admission.told import MOST_TOLD, Told
+from gateway.proxy.admission.told import Told
 from gateway.telemetry.logging import make_logger
 from tests.unit.accounts.stand import plan_of, rate, spending
 
