@@ -1,5 +1,7 @@
 """What is noted about each request, and where it goes: metrics and the access line."""
 
+from collections import deque
+
 import msgspec
 
 from gateway.clock import Clock
@@ -79,7 +81,7 @@ class Recorder:
         self._errors = metrics.counter("gateway_errors_total")
         self._tallies: dict[tuple[str, int, str, str], Tally] = {}
         self._own_seconds = self._own.counted()
-        self._gathered: list[tuple[Observation, float]] = []
+        self._gathered: deque[tuple[Observation, float]] = deque()
 
     def record(self, seen: Observation) -> None:
         """The request has ended."""
@@ -88,9 +90,9 @@ class Recorder:
             self._work_off()
 
     def _work_off(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        tallies, lines = self._tallies, self._lines
-        for seen, duration in gathered:
+        gathered, tallies, lines = self._gathered, self._tallies, self._lines
+        while gathered:
+            seen, duration = gathered.popleft()
             key = (seen.operation, seen.status, seen.ended, seen.upstream)
             tally = tallies.get(key)
             if tally is None:

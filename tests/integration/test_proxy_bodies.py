@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.upstream import Exchange, answer, silent, upstream
 from tests.fakes.wire import until
-from tests.fakes.worker import chunked_request, gateway, request
+from tests.fakes.worker import OTHER_KEY, chunked_request, gateway, request
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -318,3 +318,16 @@ async def test_chunked_bodies_take_what_they_are() -> None:
         client = await gw.connect()
         client.send(chunked_request(CHAT, [b"{}" + b" " * 65536] * 40))
         assert (await client.response()).status == 503
+
+
+async def test_a_large_body_that_nobody_took_does_not_stop_the_connection() -> None:
+    """All of it had come, with its last byte more than is kept without leaving the socket unread."""
+    async with upstream() as up, gateway(up) as gw:
+        client = await gw.connect()
+        gw.keys.gate.clear()
+        client.send(request("POST", CHAT, b"x" * (128 * 1024 + 1), key=OTHER_KEY))
+        await until(lambda: any(one._body is not None and one._body.ended for one in gw.worker.server.connections))
+        gw.keys.gate.set()
+        found = await client.response("POST")
+        assert (found.status, found.header(b"connection")) == (401, None)
+        assert (await client.ask("/v1/models")).status == 200

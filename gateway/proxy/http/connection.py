@@ -187,6 +187,8 @@ class ServerConnection(asyncio.Protocol):
                 self.awaiting = "busy"
                 if not down.keep_alive or not down.complete or not head.body.ended:
                     break
+                head.body.read_nowait()  # what nobody wanted must not keep the socket unread
+                self._body = None
         finally:
             # Whatever happened, nobody serves this connection any more.
             self._task = None

@@ -129,6 +129,9 @@ class Crossing(msgspec.Struct, frozen=True):
     lines: bytes
     request_id: str | None
 
+    def __repr__(self) -> str:
+        return f"Crossing({len(self.lines)})"  # a header may hold a key
+
 
 def crossing_of(headers: list[tuple[bytes, bytes]], noted: Mapping[bytes, bytes]) -> Crossing:
     """noted: with `x-request-id`, if that is among the headers."""

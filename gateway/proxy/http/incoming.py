@@ -41,6 +41,9 @@ class Head(msgspec.Struct, frozen=True):
     keep_alive: bool
     switches: bool
 
+    def __repr__(self) -> str:
+        return f"Head({self.method})"  # a query may hold a key
+
 
 class Unreadable(msgspec.Struct, frozen=True):
     """What came in place of a request, and is the last that is read."""
@@ -62,9 +65,9 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_known", "_large", "_last", "_left", "_length_at",
-        "_length_name", "_max_head", "_parser", "_partial", "_payload", "_rest", "_same", "_switching", "_tail",
-        "_target", "ended", "waiting",
+        "_between", "_empty", "_error", "_fields", "_flow", "_framing", "_held", "_known", "_large", "_last", "_left",
+        "_length_at", "_length_name", "_max_head", "_parser", "_partial", "_payload", "_rest", "_same", "_switching",
+        "_tail", "_target", "ended", "in_head", "waiting",
     )  # fmt: skip
 
     def __init__(self, flow: Flow, max_head: int) -> None:
@@ -82,6 +85,8 @@ class RequestReader:
         self._rest = 0  # bytes of the body behind it that have not come
         self._target = b""
         self._framing = b""  # of a body that the parser will not read, see `_read_on`
+        self._between = True  # the parser has read whole requests, and no byte of another
+        self.in_head = False
         self._partial = 0  # bytes of a head that is not complete yet, or of a body's framing without more of the body
         self._large = False  # so much has come that the next head may be larger than allowed
         self._left: memoryview | None = None  # that came while too many waited
@@ -91,10 +96,6 @@ class RequestReader:
         self.ended = False
         self._switching = False  # what comes now is of another protocol
         self._tail = b""
-
-    @property
-    def in_head(self) -> bool:
-        return self._partial > 0
 
     def feed(self, data: bytes) -> None:
         """More bytes have come."""
@@ -107,7 +108,7 @@ class RequestReader:
         elif self._known is not None and self._again(data, self._known):
             pass
         elif len(data) <= _STEP:
-            first = not self._partial and self._payload is None
+            first = self._between
             number = len(self.waiting)
             self._read(data)
             if self._same and first and len(self.waiting) == number + 1:
@@ -118,8 +119,9 @@ class RequestReader:
             self._hold()
 
     def _again(self, data: bytes, known: KnownHead) -> bool:
-        """Whether this was a request with the head that is known; the parser, which is between two, does not see it."""
-        if self._partial or self._payload is not None or (found := known.found(data)) is None:
+        """Whether this was a request with the head that is known. The parser, which must be between two, does not see
+        it."""
+        if not self._between or (found := known.found(data)) is None:
             return False
         begin, length = found
         come = len(data) - begin
@@ -209,23 +211,27 @@ class RequestReader:
             self._flow.release()
 
     def _read(self, data: bytes | memoryview) -> None:
-        payload, known = self._payload, len(self.waiting)
+        payload = self._payload
         before = payload.total_bytes if payload is not None else 0
-        self._large = len(data) + self._partial > self._max_head
+        self._large = len(data) + self._partial > self._max_head - _STEP
+        in_body, number = payload is not None, len(self.waiting)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as change:
             self._read_on(data[change.args[0] :])
         except httptools.HttpParserError:
             self._give_up(self._error or _malformed("its request line, a header or its framing"))
-        if len(self.waiting) != known:
+        if self.ended:
+            return
+        if self.in_head:
+            if not in_body and len(self.waiting) == number:  # else it began somewhere in the middle: see `_large`
+                self._partial += len(data)
+        elif payload is None or self._payload is not payload or payload.total_bytes != before:
             self._partial = 0
-        elif payload is None or payload.total_bytes == before:
-            self._partial += len(data)
-            if self._partial > self._max_head:
-                self._give_up(_too_large(self._max_head))
         else:
-            self._partial = 0
+            self._partial += len(data)
+        if self._partial > self._max_head:
+            self._give_up(_too_large(self._max_head))
 
     def _read_on(self, rest: bytes | memoryview) -> None:
         """Behind the head of a request to change protocols. llhttp would read on after a body, httptools does not: it
@@ -241,7 +247,7 @@ class RequestReader:
 
     def _give_up(self, error: GatewayError) -> None:
         self.ended = True
-        self._partial = 0
+        self.in_head = False
         if self._payload is not None:
             self._payload.set_exception(_malformed("its body's framing"))
         self.waiting.append(Unreadable(error))
@@ -253,6 +259,9 @@ class RequestReader:
     # httptools' callbacks
 
     def on_message_begin(self) -> None:
+        self._between = False
+        self.in_head = True
+        self._partial = 0
         self._fields = []
         self._target = b""
 
@@ -263,6 +272,7 @@ class RequestReader:
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
+        self.in_head = False
         if self._payload is not None:
             return  # see `_read_on`
         parser = self._parser
@@ -271,7 +281,7 @@ class RequestReader:
         modern = version == "1.1"
         if not modern and version != "1.0":
             self._refuse(_malformed("its version, which is neither HTTP/1.1 nor HTTP/1.0,"))
-        if modern and b"host" not in headers.named:
+        if b"host" not in headers.named if modern else length is None:  # RFC 9112 6.1: 1.0 knows no chunks
             self._refuse(_malformed("its request line, a header or its framing"))
         body = self._empty
         if length != 0:
@@ -325,7 +335,10 @@ class RequestReader:
             self._payload.feed(data)
 
     def on_message_complete(self) -> None:
-        if self._payload is not None and not self._framing:
+        if self._framing:
+            return
+        self._between = True
+        if self._payload is not None:
             self._payload.end()
             self._payload = None
 

@@ -230,13 +230,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
+        if not self._started:  # what comes after the head is a trailer
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200 or self._complete:
             return
-        fields, self._headers = self._headers, []  # what comes now are trailers
+        fields = self._headers
         headers, noted = self._pool.sorter.sort(fields)
         length, chunked = None, False
         if b"transfer-encoding" in noted:

@@ -4,9 +4,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import BAD_REQUEST, HEADERS_TOO_LARGE
 from gateway.proxy.http.incoming import Head, RequestReader, Unreadable
 
 KEY = b"Authorization: Bearer sk-one\r\n"
@@ -76,20 +77,47 @@ ONES = st.one_of(
 )
 
 
-@given(st.lists(ONES, max_size=10), st.lists(st.integers(0, 40_000), max_size=8), st.booleans())
-def test_in_any_pieces_the_same(requests: list[bytes], cuts: list[int], apart: bool) -> None:
+# A cut is somewhere, or so far behind a request's end; mostly each request comes by itself, or with a little more.
+CUTS = st.lists(st.one_of(st.integers(0, 40_000), st.tuples(st.integers(0, 10), st.integers(0, 120))), max_size=12)
+
+
+@given(st.lists(ONES, max_size=10), CUTS, st.one_of(st.none(), st.just(0), st.integers(0, 120)))
+def test_in_any_pieces_the_same(requests: list[bytes], cuts: list[int | tuple[int, int]], every: int | None) -> None:
     expected = [Reading().feed(one).found[0] for one in requests]
     together = Reading()
     data = b"".join(requests)
-    ends = [0]
-    for one in requests if apart else []:  # clients wait for answers: mostly each request comes by itself
-        ends.append(ends[-1] + len(one))
-    places = sorted({0, len(data), *ends, *(cut for cut in cuts if cut < len(data))})
+    ends = [sum(map(len, requests[:number])) for number in range(len(requests) + 1)]
+    wanted = [cut if isinstance(cut, int) else ends[min(cut[0], len(requests))] + cut[1] for cut in cuts]
+    if every is not None:
+        wanted += [end + every for end in ends]
+    places = sorted({0, len(data), *(cut for cut in wanted if cut < len(data))})
     for start, end in pairwise(places):
         together.feed(data[start:end])
     assert together.found == expected
-    assert not together.reader.ended
+    assert (together.reader.ended, together.reader.in_head) == (False, False)
     assert together.flow.holds == sum(size > 128 * 1024 for *_, size in expected)
+
+
+SMALL = [request(b"x"), request(b"yy"), request(b"zz"), chunked(b"c")]
+
+
+@settings(max_examples=1000)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans()), min_size=3, max_size=8),
+    st.sampled_from([1, 20, 22, 30, 60]),
+)
+def test_small_requests_in_small_pieces(ones: list[tuple[int, bool, bool]], offset: int) -> None:
+    """Nearly all have the same head, and pieces begin with one, or at the same place in the middle of one."""
+    requests = [SMALL[which % 3 if which < 9 else 3] for which, *_ in ones]
+    whole, together, at = b"".join(requests), Reading(), 0
+    cuts = {0, len(whole)}
+    for one, (_, begins, middle) in zip(requests, ones, strict=True):
+        cuts |= {at} if begins else set()
+        cuts |= {at + offset} if middle else set()
+        at += len(one)
+    for start, end in pairwise(sorted(cuts)):
+        together.feed(whole[start:end])
+    assert together.found == [Reading().feed(one).found[0] for one in requests]
 
 
 def known() -> Reading:
@@ -119,6 +147,45 @@ def test_a_head_that_comes_again_needs_no_parser(cut: int) -> None:
         assert (reading.heads[0].body.ended, reading.reader.in_head) == (False, False)  # type: ignore[union-attr]
         reading.feed(one[head:])
     assert reading.found == [first]
+
+
+def test_a_known_head_in_the_middle_of_another_is_none() -> None:
+    """Or the next request would be read as part of a header."""
+    reading = known().feed(request(b"abc") + b"POST /v1/b HTTP/1.1\r\nX-Foo: ")
+    assert reading.reader.in_head
+    reading.feed(request(b"four")).feed(b"GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert [found[:2] for found in reading.found] == [("POST", b"/v1/a"), ("POST", b"/v1/b"), ("GET", b"/v1/models")]
+
+
+def test_pieces_that_begin_in_the_middle_are_not_heads() -> None:
+    """Pipelined requests, each piece of which ends a little behind a request's beginning."""
+    one = request(b"xx")
+    reading = Reading()
+    for piece in (one, one + one[:20], one[20:] + one[:20], one[20:], one):
+        reading.feed(piece)
+    assert [found[:2] for found in reading.found] == [("POST", b"/v1/a")] * 5
+
+
+@pytest.mark.parametrize("more", [b"", request(b"abc")])
+def test_a_head_that_is_too_large(more: bytes) -> None:
+    reading = Reading().feed(more + b"POST /v1/a HTTP/1.1\r\n")
+    for _ in range(20):
+        reading.feed(b"X: " + b"y" * 5000 + b"\r\n")
+    assert reading.reader.ended
+    assert reading.found[-1] is HEADERS_TOO_LARGE
+
+
+def test_framing_without_a_body_is_too_large_as_well() -> None:
+    reading = Reading().feed(b"POST /v1/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;x=")
+    for _ in range(20):
+        reading.feed(b"y" * 5000)
+    assert reading.reader.ended
+    assert reading.found[-1] is HEADERS_TOO_LARGE
+
+
+def test_1_0_knows_no_chunks() -> None:
+    reading = Reading().feed(b"POST /v1/a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert reading.found == [BAD_REQUEST]
 
 
 def test_what_follows_on_a_known_body_is_read_in_its_turn() -> None:
