@@ -178,6 +178,7 @@ class HotRedis:
             self._greeting,
             Breaker(self._settings.breaker_failures, self._settings.breaker_open_s, self._clock, changed),
             stall_s=max(_STALL_S, 10 * self._deadline_s),
+            deadline_s=self._deadline_s,
             clock=self._clock,
             log=self._log,
         )

@@ -27,9 +27,9 @@ _NAME = b"*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$11\r\ngateway-hot\r\n"  # for 
 _BACKOFF_S = 0.01
 _MAX_BACKOFF_S = 0.5
 _LASTED_S = 1.0  # a connection that lived this long is followed by another at once
-_HELD_UP_S = 0.005
-_LOOK_AGAIN_S = 0.01  # after this process was held up: what it sent late has to be answered, too
+_ANSWER_S = 0.01  # the least time, or the deadline if that is shorter, that a server has from the sending
 _SOONEST_S = 0.001
+_MOST_PUT_OFF = 10  # looks, a millisecond after the other, that are put off for the same call
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -61,7 +61,8 @@ class HotConnection:
     Each call comes with the time by which it wants its answer (`due`, which never goes back from call to call, but for
     one that is repeated). Then it fails with HotTimeout if it was sent, with HotUnavailable if it was not. One timer,
     which exists only while calls are outstanding, sees to that. If a reply stays away for `stall_s` longer, the
-    connection is dropped.
+    connection is dropped. Where this process was held up, and not the server, a call that was sent late gets a little
+    longer, and replies that wait to be read are read first.
     When the connection breaks, what was sent fails with HotLost and is never repeated; what was not sent waits for the
     next connection, up to its deadline. It is opened in the background, from `start` until `aclose`.
     Not for a call whose reply is not one (SUBSCRIBE), nor for blocking ones.
@@ -76,15 +77,18 @@ class HotConnection:
         breaker: Breaker,
         *,
         stall_s: float,
+        deadline_s: float,
         clock: Clock,
         log: FilteringBoundLogger,
     ) -> None:
+        """deadline_s: of calls, as a rule."""
         self.breaker = breaker
         self.address: Address | None = None  # of the server that it is, or last was, connected to
         self._resolve = resolve
         self._dial = dial
         self._greeting = greeting
         self._stall_s = stall_s
+        self._answer_s = min(deadline_s, _ANSWER_S)
         self._clock = clock
         self._log = log.bind(redis=name)
         self._loop = asyncio.get_running_loop()
@@ -96,7 +100,7 @@ class HotConnection:
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._looks_again = False
+        self._put_off: tuple[float | None, int] = (None, 0)  # of which due time a look was put off, and how often
 
     @property
     def connected(self) -> bool:
@@ -159,6 +163,10 @@ class HotConnection:
     def _flush(self) -> None:
         self._flushing = False
         if self._wire is not None and self._waiting and not self._blocked:
+            soonest = self._clock.monotonic() + self._answer_s
+            if self._waiting[0][2] < soonest:
+                later = [(packed, future, max(due, soonest), script) for packed, future, due, script in self._waiting]
+                self._waiting = deque(later)
             self._wire.send(self._waiting)
             self._waiting.clear()
 
@@ -172,13 +180,9 @@ class HotConnection:
         """Fails what is past its deadline, and comes again when the next one passes."""
         self._timer = None
         now = self._clock.monotonic()
-        if now - self._timer_due > _HELD_UP_S and not self._looks_again:
-            # It was this process that was held up, not Redis: what has come in meanwhile is still to be read, and what
-            # was sent only now to be answered.
-            self._looks_again = True
-            self._arm(now + _LOOK_AGAIN_S)
+        if self._wire is not None and self._wire.unread and self._may_put_off():
+            self._arm(now + _SOONEST_S)  # what has come, perhaps long ago while this process was held up, is read first
             return
-        self._looks_again = False
         wake: list[float] = []
         if self._wire is not None:
             for _ in range(self._wire.expire(now)):
@@ -195,6 +199,13 @@ class HotConnection:
             wake.append(self._waiting[0][2])
         if wake:
             self._arm(min(wake))
+
+    def _may_put_off(self) -> bool:
+        """Not again and again for the same call: a slow server's replies to others come all the time."""
+        due = self._wire.next_due() if self._wire is not None else None
+        number = self._put_off[1] + 1 if self._put_off[0] == due else 1
+        self._put_off = (due, number)
+        return number <= _MOST_PUT_OFF
 
     def _drop_waiting(self, now: float, why: str) -> None:
         while self._waiting and self._waiting[0][2] <= now:

@@ -10,6 +10,7 @@ from hiredis import ProtocolError, Reader
 
 from gateway.redisdb.command import Script
 from gateway.redisdb.failures import HotError, HotLost, HotReplyError, HotTimeout, hot_reply_failure
+from gateway.sockets import unread
 
 Entry = tuple[bytes, "asyncio.Future[Any] | None", float, Script | None]
 """A packed command, who waits for its reply (None: nobody), the monotonic time by which they want it, and the script
@@ -75,6 +76,11 @@ class Wire(asyncio.Protocol):
     def oldest_due(self) -> float | None:
         """The deadline, passed or not, of the call whose reply comes next."""
         return self._sent[0][2] if self._sent else None
+
+    @property
+    def unread(self) -> bool:
+        """Whether replies have come that the loop has not read yet. One system call."""
+        return self._transport is not None and unread(self._transport)
 
     def abort(self) -> None:
         """Breaks the connection: nothing can be written any more, and `connection_lost` follows."""

@@ -1,7 +1,6 @@
 """The connections of one worker to one upstream."""
 
 import asyncio
-import select
 import socket
 import ssl
 from collections import deque
@@ -11,6 +10,7 @@ import msgspec
 
 from gateway.errors import OVERLOADED, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.proxy.upstream.connection import UpstreamConnection, response_sorter
+from gateway.sockets import unread
 
 _PEEK_AFTER_S = 1.0  # how long a connection may have been idle before it is looked at again before use
 _ADDRESSES_S = 30.0  # how long a host's addresses are believed
@@ -69,7 +69,7 @@ class Pool:
             if connection.transport is None or connection.transport.is_closing():
                 continue
             idle_s = self._loop.time() - connection.idle_since
-            if (sure or idle_s > _PEEK_AFTER_S) and _has_news(connection.transport):
+            if (sure or idle_s > _PEEK_AFTER_S) and unread(connection.transport):
                 connection.close()  # it said something, most likely goodbye, that the loop has not read yet
                 continue
             connection.reused = True
@@ -198,13 +198,3 @@ class Pool:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
-
-
-def _has_news(transport: asyncio.Transport) -> bool:
-    """Whether the socket has something to read: for an idle connection, never good news. One system call."""
-    peer = transport.get_extra_info("socket")
-    if peer is None:
-        return False
-    poll = select.poll()
-    poll.register(peer.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

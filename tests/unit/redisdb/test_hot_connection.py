@@ -69,19 +69,50 @@ async def test_what_has_arrived_while_the_loop_was_held_up_is_not_late() -> None
         loop = asyncio.get_running_loop()
         call = get(connection, "1", clock.monotonic() + 0.01)
         await ticks()
+        server.last.arrive()
         clock.advance(0.1)  # the timer will find itself 90 ms late
-        loop.call_later(0.0101, lambda: server.last.wire.data_received(server.last.answer()))
+        loop.call_later(0.0101, lambda: server.last.read(server.last.answer()))
         assert await outcome(call) == b"1"
+
+
+async def test_one_hold_up_after_the_other() -> None:
+    """Each call's reply has come before the loop gets to read it."""
+    server, clock = FakeServer(), ManualClock()
+    async with connected(server, server.connection(clock=clock)) as connection:
+        for number in range(10):
+            call = get(connection, str(number), clock.monotonic() + 0.01)
+            await ticks()
+            server.last.arrive()
+            clock.advance(0.1)
+            await asyncio.sleep(0.005)  # it looks, and the reply has not been read
+            clock.advance(0.1)
+            server.last.read(server.last.answer())
+            assert await outcome(call) == b"%d" % number
+
+
+async def test_replies_to_others_do_not_put_a_deadline_off_for_ever() -> None:
+    server, clock = FakeServer(), ManualClock()
+    async with connected(server, server.connection(clock=clock)) as connection:
+        call = get(connection, "1", clock.monotonic() + 0.01)
+        await ticks()
+        server.last.arrive()  # and is never read: as if there were always another one
+        for _ in range(20):
+            clock.advance(0.1)
+            await asyncio.sleep(0.002)
+        assert await outcome(call) is HotTimeout
 
 
 async def test_what_was_sent_late_because_the_loop_was_held_up_has_time_to_be_answered() -> None:
     server, clock = FakeServer(), ManualClock()
     async with connected(server, server.connection(clock=clock)) as connection:
-        loop = asyncio.get_running_loop()
-        call = get(connection, "1", clock.monotonic() + 0.01)
+        calls = [get(connection, str(number), clock.monotonic() + 0.01) for number in range(2)]
         clock.advance(0.1)  # nothing has been sent yet
-        loop.call_later(0.0101 + 0.004, lambda: server.last.wire.data_received(server.last.answer()))
-        assert await outcome(call) == b"1"
+        await asyncio.sleep(0.012)  # it looks
+        assert not calls[0].done()
+        server.last.wire.data_received(server.last.answer(count=1))
+        assert await outcome(calls[0]) == b"0"
+        clock.advance(0.011)
+        assert await outcome(calls[1]) is HotTimeout
 
 
 async def test_calls_wait_for_the_connection_until_their_deadline() -> None:

@@ -1,6 +1,7 @@
 """A server that is not there: what it was sent is a list of commands, and the test says when it answers what."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
@@ -26,7 +27,20 @@ class FakeTransport:
         self.writes = 0
         self.commands: list[list[bytes]] = []
         self.broken = self.greeted = False
+        self._socket, self._peer = socket.socketpair()
         wire.connection_made(cast("asyncio.Transport", self))
+
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self._socket if name == "socket" else None
+
+    def arrive(self) -> None:
+        """A reply has come, and waits to be read."""
+        self._peer.send(b"x")
+
+    def read(self, data: bytes) -> None:
+        """It is read."""
+        self._socket.recv(100)
+        self.wire.data_received(data)
 
     def write(self, data: bytes) -> None:
         assert not self.broken
@@ -36,6 +50,8 @@ class FakeTransport:
     def abort(self) -> None:
         if not self.broken:
             self.broken = True
+            self._socket.close()
+            self._peer.close()
             asyncio.get_running_loop().call_soon(self.wire.connection_lost, None)
 
     def answer(self, with_: Callable[[list[bytes]], bytes] | None = None, *, count: int | None = None) -> bytes:
@@ -115,6 +131,7 @@ class FakeServer:
             greeting or Greeting(),
             breaker or Breaker(1_000_000, 1.0, clock, lambda _: None),
             stall_s=stall_s,
+            deadline_s=0.05,
             clock=clock,
             log=structlog.get_logger(),
         )

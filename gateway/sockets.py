@@ -1,0 +1,14 @@
+"""What can be asked of a socket beside its transport."""
+
+import asyncio
+import select
+
+
+def unread(transport: asyncio.BaseTransport) -> bool:
+    """Whether something has come that the loop has not read yet, be it the end. One system call."""
+    peer = transport.get_extra_info("socket")
+    if peer is None:
+        return False
+    poll = select.poll()
+    poll.register(peer.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
