@@ -9,6 +9,9 @@ def unread(transport: asyncio.BaseTransport) -> bool:
     peer = transport.get_extra_info("socket")
     if peer is None:
         return False
+    descriptor = peer.fileno()
+    if descriptor < 0:  # it is closed
+        return False
     poll = select.poll()
-    poll.register(peer.fileno(), select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

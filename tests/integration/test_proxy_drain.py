@@ -1,12 +1,13 @@
 """A worker that is told to stop: what is under way ends in order, or with an error at the deadline."""
 
 import asyncio
+import socket
 
 import pytest
 
 from tests.fakes.upstream import SSE_HEAD, Exchange, answer, silent, upstream
 from tests.fakes.wire import chunk, soon, until
-from tests.fakes.worker import CutError, gateway, request
+from tests.fakes.worker import Client, CutError, gateway, request
 
 CHAT = "/v1/chat/completions"
 
@@ -43,6 +44,23 @@ async def test_requests_on_open_connections_are_still_served_and_are_the_last() 
         await soon(draining)
         assert len(up.wires) >= 2  # connections are made while draining, but not kept
         await up.emptied()
+
+
+async def test_a_connection_that_was_accepted_before_and_made_after_knows_it_too() -> None:
+    """Between the two a turn of the loop may pass, and with it the order to drain."""
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    async with upstream() as up, gateway(up, timeouts={"drain_idle_s": 0.1}, tidy=False) as gw:
+        accepted, other = gw.worker.server(), await gw.connect()  # without the other the drain would be over
+        draining = asyncio.ensure_future(gw.worker.drain(5.0))
+        await until(lambda: gw.worker.server.draining)
+        await loop.connect_accepted_socket(lambda: accepted, ours)
+        _, client = await loop.create_connection(Client, sock=theirs)
+        found = await client.ask()
+        assert (found.status, found.header(b"connection")) == (200, b"close")
+        assert await client.closed() == b""
+        other.close()
+        await soon(draining)
 
 
 async def test_what_is_under_way_may_end() -> None:

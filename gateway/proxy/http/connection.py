@@ -76,9 +76,9 @@ class ServerConnection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.writing_paused = False
         self.client = ""
-        self.awaiting = "request" if server.draining else "head"
+        self.awaiting = "head"
         self.waiting_since = loop.time()
-        self.draining = server.draining
+        self.draining = False
         self.writer: Resumable | None = None
 
     # What comes
@@ -96,6 +96,8 @@ class ServerConnection(asyncio.Protocol):
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._server.joined(self)
+        if self._server.draining:  # since it was accepted, perhaps, and then nobody has told it
+            self.begin_to_drain()
         self._task = self._server.tasks.spawn(self._serve(), "serve a connection")
 
     def data_received(self, data: bytes) -> None:
