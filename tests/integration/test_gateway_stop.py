@@ -13,7 +13,8 @@ from tests.fakes.gateway_process import AUTH, HELLO, Gateway
 from tests.fakes.redis_servers import eventually
 from tests.fakes.streams import Stream
 
-SLOW = "gpt-4o-mini+delay=1500ms"
+pytestmark = pytest.mark.alone  # it looks at what is under way in a moment of that
+SLOW = "gpt-4o-mini+delay=3000ms"
 
 
 @pytest.fixture
