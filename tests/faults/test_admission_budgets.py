@@ -41,6 +41,7 @@ pytestmark = [pytest.mark.proof, pytest.mark.timeout(300)]
 FOUR = {"count": 4, "standby": False}
 SPENT = "project_spend_limit_exceeded"
 LEASE_S = 5
+CALLERS = 24
 
 
 def budget(nano_usd: int, reserve: str = "strict") -> dict[str, object]:
@@ -80,7 +81,7 @@ async def test_strict_admits_what_fits_while_workers_are_killed(
     """Workers die while calls are decided, and when all are. What they had reserved is charged as reserved, which is what
     each call costs."""
     number, fit, kills = size(small=200, full=1000), size(small=20, full=100), size(small=1, full=2)
-    server, dice, dead = start_server(VALKEY, *DURABLE), random.Random(9), set[int]()
+    server, dead = start_server(VALKEY, *DURABLE), set[int]()
     async with paid() as upstream:
         settings = limited(server, upstream, budget(fit * RESERVED)) | {"limits": {"lease_s": LEASE_S}}
         started = start_some(start_gateway, gateways, workers=FOUR, **settings)
@@ -88,11 +89,11 @@ async def test_strict_admits_what_fits_while_workers_are_killed(
             running = asyncio.gather(*(calls.call() for _ in range(number)))
             for part in range(1, kills):
                 await eventually(lambda p=part: len(upstream.came) > p * fit // 6)  # type: ignore[misc]
-                await kill_one_of(started[part % gateways], dice, dead)
+                await kill_one_of(started[part % gateways], dead)
             assert upstream.upstream is not None
             holding = upstream.upstream
             await eventually(lambda: number - len(calls.said) <= holding.open, within_s=60)
-            await kill_one_of(started[0], dice, dead)
+            await kill_one_of(started[0], dead)
             upstream.gate.set()
             await running
             while not calls.statuses()[429]:  # the killed took so many callers with them that some of it is left
@@ -111,16 +112,14 @@ async def test_strict_admits_what_fits_while_workers_are_killed(
         assert 0 < hurt <= calls.statuses()[0]
 
 
-async def kill_one_of(gateway: Gateway, dice: random.Random, dead: set[int]) -> None:
-    """Kills a worker, of those that have calls if there are any. dead: whom that befell before; some may not have been
-    missed yet."""
+async def kill_one_of(gateway: Gateway, dead: set[int]) -> None:
+    """Kills the worker that has most calls. dead: whom that befell before; some may not have been missed yet."""
 
     async def living() -> list[int]:
         return sorted(set(await asyncio.to_thread(gateway.pids, "worker")) - dead)
 
     workers = await eventually(living)
-    busy = [pid for pid in workers if clients_of(pid, gateway.port)]
-    dead.add(victim := dice.choice(busy or workers))
+    dead.add(victim := max(workers, key=lambda pid: len(clients_of(pid, gateway.port))))
     gateway.signal(signal.SIGKILL, victim)
 
 
@@ -193,7 +192,7 @@ async def test_adaptive_overshoots_by_a_known_bound(  # noqa: PLR0917 - fixtures
     warm, usual, read = 240 * gateways, MOST // 3, BODY // 4
     before = warm * NANO * (read + usual)
     limit = before + in_flight * NANO * (read + usual + 8)  # a reservation is some tokens more, by what was learned
-    server, dice = start_server(VALKEY, *DURABLE), random.Random(9)
+    server = start_server(VALKEY, *DURABLE)
     reserved = 0
     async with paid() as upstream:
         settings = limited(server, upstream, budget(limit * 10, "adaptive")) | {"limits": {"lease_s": LEASE_S}}
@@ -211,7 +210,7 @@ async def test_adaptive_overshoots_by_a_known_bound(  # noqa: PLR0917 - fixtures
                 nonlocal reserved
                 reserved = spent(server) - before
                 for gateway in started if killed else []:
-                    await kill_one_of(gateway, dice, set())
+                    await kill_one_of(gateway, set())
 
             said = await calls.round(number, upstream, held=held)
             await all_ended(server)
@@ -227,7 +226,8 @@ async def test_adaptive_overshoots_by_a_known_bound(  # noqa: PLR0917 - fixtures
             over = spent(server) - limit
             about = f"adaptive, {gateways} gateway(s), {admitted} in flight" + f", of which {hurt} killed" * killed
             measured(f"{about}: overshot by", over, "nano-USD", f"<= {most - reserved}")
-            assert 0 < over <= most - reserved
+            assert over <= most - reserved
+            assert over > 0 or killed, "answers were longer than was learned"
             assert {one.status for one in await calls.round(20, upstream)} == {429}, "it is not passed twice"
         if not killed:
             check_events(server, upstream.book.keys())
@@ -265,7 +265,7 @@ async def test_strict_while_workers_are_killed(
                 highest = max(highest, spent(server))
 
         async with caller(*started) as calls:
-            running = asyncio.gather(*(load(calls) for _ in range(24)))
+            running = asyncio.gather(*(load(calls) for _ in range(CALLERS)))
             dice = random.Random(4)
             for kill in range(kills):
                 answered = calls.statuses()[200] + calls.statuses()[429]
@@ -287,9 +287,19 @@ async def test_strict_while_workers_are_killed(
         assert max(highest, spent(server)) <= limit
         assert upstream.book.keys() <= found.keys()
         assert {one.id for one in found.values() if not one.unconfirmed} <= upstream.book.keys()
-        assert len(lost) <= calls.statuses()[0] + kills, "only of calls that a kill has hurt"
+        check_lost([one.id for one in lost], found, kills)
         assert cost(found) == spent(server) == spent(server, "o")
         check_costs(found, upstream)
+
+
+def check_lost(lost: Collection[str], found: Collection[str], kills: int) -> None:
+    """Only calls that a killed worker had in hand, some of which it may have answered already. Ids are numbered, behind
+    what is the worker's own."""
+    newest: dict[str, int] = {}
+    for one in found:
+        newest[one[:20]] = max(newest.get(one[:20], 0), int(one[20:], 16))
+    assert len({one[:20] for one in lost}) <= kills
+    assert all(newest[one[:20]] - int(one[20:], 16) < CALLERS for one in lost)
 
 
 def check_costs(found: Mapping[str, UsageEvent], upstream: Paid) -> None:
