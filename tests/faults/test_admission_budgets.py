@@ -89,11 +89,11 @@ async def test_strict_admits_what_fits_while_workers_are_killed(
             running = asyncio.gather(*(calls.call() for _ in range(number)))
             for part in range(1, kills):
                 await eventually(lambda p=part: len(upstream.came) > p * fit // 6)  # type: ignore[misc]
-                await kill_one_of(started[part % gateways], dead)
+                await kill_one_of(started, dead)
             assert upstream.upstream is not None
             holding = upstream.upstream
             await eventually(lambda: number - len(calls.said) <= holding.open, within_s=60)
-            await kill_one_of(started[0], dead)
+            await kill_one_of(started, dead)
             upstream.gate.set()
             await running
             while not calls.statuses()[429]:  # the killed took so many callers with them that some of it is left
@@ -112,14 +112,19 @@ async def test_strict_admits_what_fits_while_workers_are_killed(
         assert 0 < hurt <= calls.statuses()[0]
 
 
-async def kill_one_of(gateway: Gateway, dead: set[int]) -> None:
+async def kill_one_of(gateways: list[Gateway], dead: set[int]) -> None:
     """Kills the worker that has most calls. dead: whom that befell before; some may not have been missed yet."""
 
-    async def living() -> list[int]:
-        return sorted(set(await asyncio.to_thread(gateway.pids, "worker")) - dead)
+    async def living() -> list[tuple[int, int, Gateway]]:
+        return [
+            (len(clients_of(pid, gateway.port)), pid, gateway)
+            for gateway in gateways
+            for pid in await asyncio.to_thread(gateway.pids, "worker")
+            if pid not in dead
+        ]
 
-    workers = await eventually(living)
-    dead.add(victim := max(workers, key=lambda pid: len(clients_of(pid, gateway.port))))
+    _, victim, gateway = max(await eventually(living), key=lambda one: one[:2])
+    dead.add(victim)
     gateway.signal(signal.SIGKILL, victim)
 
 
@@ -210,7 +215,7 @@ async def test_adaptive_overshoots_by_a_known_bound(  # noqa: PLR0917 - fixtures
                 nonlocal reserved
                 reserved = spent(server) - before
                 for gateway in started if killed else []:
-                    await kill_one_of(gateway, set())
+                    await kill_one_of([gateway], set())
 
             said = await calls.round(number, upstream, held=held)
             await all_ended(server)
