@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     simulator.add_argument("--host", default="127.0.0.1")
     simulator.add_argument("--port", type=_port, default=9000)
     child = commands.add_parser("_child")
-    child.add_argument("role", choices=["worker", "control", "simulator"])
+    child.add_argument("role", choices=["nursery", "worker", "control", "simulator"])
     child.add_argument("label", help="which one of them, for people who look at the list of processes")
     return parser
 

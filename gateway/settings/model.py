@@ -46,7 +46,6 @@ class Listeners(Base, frozen=True):
 
 class Workers(Base, frozen=True):
     count: Count | Literal["auto"] = "auto"  # worker processes; auto is one a CPU
-    standby: bool = True  # keep one process more, so that a worker that ends is replaced at once; about 50 MB
     max_in_flight: Count = 10_000  # requests at once in one worker; beyond it 503
     max_connections: Count = 20_000  # client connections at once in one worker; beyond it new ones are closed
 

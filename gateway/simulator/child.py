@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from gateway.clock import Clock
 from gateway.process import Child, serve_until_told
 from gateway.simulator.app import MAX_LINE_BYTES, make_app
 from gateway.simulator.options import SimulatorOptions
@@ -9,9 +10,8 @@ from gateway.simulator.options import SimulatorOptions
 _ORPHAN_S = 1.0
 
 
-async def run() -> None:
+async def run(child: Child, _clock: Clock) -> None:
     """From its start by the supervisor to its end. `extra["key"]`: the only upstream key that it accepts."""
-    child = await Child.connect()
     options = SimulatorOptions(keys=frozenset({child.start.extra["key"]}))
     runner = web.AppRunner(
         make_app(options),

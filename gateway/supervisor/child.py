@@ -2,29 +2,19 @@
 
 import asyncio
 import contextlib
-import os
-import re
-import signal
 import socket
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from gateway.process import CHANNEL_VARIABLE, Channel, Drain, Failed, Go, Health, Here, Ready, Start, ToSupervisor
+from gateway.process import Channel, Drain, Failed, Go, Health, Ready, Start, ToSupervisor
+from gateway.supervisor.launch import Launch, Launched
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import Logger
 
-STANDBY = "standby"  # the label of a worker that waits for its slot
 KILL_AFTER_S = 5.0  # after a drain's deadline, for what a child needs to end by itself
-# Our own environment may hold secrets that the settings name as ${NAME}. A child gets its settings over the leash and
-# needs only what the interpreter, its libraries and the system look at.
-_PASSED_ON = re.compile(
-    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_\w+|DYLD_\w+|MALLOC_\w+"
-    r"|SSL_CERT_(FILE|DIR)|OPENSSL_CONF|COVERAGE_\w+"
-)
 
 
 class Child:
-    """A process that runs `gateway _child ROLE LABEL` on a leash (process.py). label: for people who look at `ps`.
+    """A process on a leash (process.py). role and label: for people, in log lines and in `ps`.
 
     away: what it says is away. failure: why it cannot work, if it has said so.
     """
@@ -32,7 +22,6 @@ class Child:
     def __init__(self, role: str, label: str, log: Logger) -> None:
         self.role = role
         self.label = label
-        self._standby = label == STANDBY
         self.away: dict[str, str] = {}
         self.failure: str | None = None
         self.begun = False  # it has been told what to be
@@ -41,21 +30,15 @@ class Child:
         self._log = log
         self._tasks = Tasks()
         self._channel: Channel | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Launched | None = None
         self._status: int | None = None
         self._exited = asyncio.Event()
-        self._moved = asyncio.Event()  # it has begun, or ended
         self._said_ready = False
         self._settled = asyncio.Event()  # it is ready, or has ended before it was
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
-
-    @property
-    def is_standby(self) -> bool:
-        """Whether it was started for any slot, and so has the sockets of all."""
-        return self._standby
 
     @property
     def is_ready(self) -> bool:
@@ -65,7 +48,7 @@ class Child:
     def has_exited(self) -> bool:
         return self._exited.is_set()
 
-    async def spawn(self, sockets: Sequence[socket.socket], environment: Mapping[str, str]) -> None:
+    async def spawn(self, launch: Launch, sockets: Sequence[socket.socket]) -> None:
         """Starts the process, which then waits for `begin`. Raises OSError if it cannot be started.
 
         After a failure, or if this is cancelled, there is no process.
@@ -74,14 +57,7 @@ class Child:
         with theirs:
             self._channel = await Channel.over(ours, ToSupervisor)
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    # -P: what lies in the current folder is no part of the gateway, whatever its name.
-                    sys.executable, "-P", "-m", "gateway", "_child", self.role, self.label,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    env={**inherited(os.environ), **environment, CHANNEL_VARIABLE: str(theirs.fileno())},
-                    pass_fds=[theirs.fileno(), *(s.fileno() for s in sockets)],
-                    start_new_session=True,  # a ^C in the terminal is for the supervisor
-                )  # fmt: skip
+                self._process = await launch(self.label, theirs, sockets)
             except BaseException:
                 self._channel.close()
                 self._ended(-1)
@@ -93,16 +69,13 @@ class Child:
         """Tells the process what to be; `until_ready` tells when it is."""
         self.begun = True
         self._begun_at = asyncio.get_running_loop().time()
-        self._moved.set()
         if self._channel is not None:
             self._channel.send(start)
 
     async def _listen(self, channel: Channel) -> None:
         loop = asyncio.get_running_loop()
         while (message := await channel.receive()) is not None:
-            if isinstance(message, Here) and self._standby:
-                self._log.info("standby_ready", child=self.pid)
-            elif isinstance(message, Ready):
+            if isinstance(message, Ready):
                 self._said_ready = True
                 self._settled.set()
                 after_s = round(loop.time() - self._begun_at, 3)
@@ -112,19 +85,13 @@ class Child:
             elif isinstance(message, Failed):
                 self.failure = message.reason
 
-    async def _wait(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait(self, process: Launched) -> None:
         self._ended(await process.wait())
 
     def _ended(self, status: int) -> None:
         self._status = status
         self._exited.set()
         self._settled.set()
-        self._moved.set()
-
-    async def until_begun(self) -> bool:
-        """Waits until it has been told what to be; False if it ends before."""
-        await self._moved.wait()
-        return self.begun
 
     async def until_ready(self, within_s: float) -> bool:
         """Waits until it serves; False if it ends before, or if it takes longer than this."""
@@ -172,7 +139,7 @@ class Child:
         """Ends the process without asking."""
         if self._process is not None and not self.has_exited:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+                self._process.kill()
 
     async def close(self) -> None:
         """Ends the process if it has not ended yet, and lets go of the leash."""
@@ -182,8 +149,3 @@ class Child:
         if self._channel is not None:
             self._channel.close()
         await self._tasks.cancel()
-
-
-def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a child gets of our environment."""
-    return {name: value for name, value in environment.items() if _PASSED_ON.fullmatch(name)}

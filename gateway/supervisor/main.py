@@ -22,6 +22,7 @@ from gateway.settings.places import control_socket
 from gateway.settings.transfer import encode
 from gateway.supervisor.child import Child
 from gateway.supervisor.datastore import Datastore, Embedded, External
+from gateway.supervisor.launch import execute
 from gateway.supervisor.listeners import address_of, open_listeners
 from gateway.supervisor.lock import DataFolderLock
 from gateway.supervisor.ops import Operations
@@ -32,7 +33,7 @@ from gateway.telemetry.logging import Logger
 from gateway.telemetry.metrics import Metrics
 
 # Whatever is in these is built into sockets, folders and processes: a change of one takes a restart.
-_FIXED = ("listeners", "workers.count", "workers.standby", "data_dir", "redis", "database")
+_FIXED = ("listeners", "workers.count", "data_dir", "redis", "database")
 
 
 class Companion(msgspec.Struct, frozen=True):
@@ -135,7 +136,8 @@ class Supervisor:
         self._make_posts(proxy, admin)
         self._datastore = self._make_datastore()
         try:
-            for post in self._posts:  # they need most of their time before they need to know anything
+            await self._slots.prepare()
+            for post in self._single:  # they need most of their time before they need to know anything
                 await post.prepare()
         except OSError as error:
             raise StartError(f"no process can be started: {error.strerror}") from None
@@ -145,8 +147,6 @@ class Supervisor:
         problem = await self._slots.roll(self._settings, 0)
         if problem is not None:
             raise StartError(f"the workers cannot start: {problem}")
-        if self._settings.workers.standby:
-            self._slots.stand_by()
         self._log.info("serving", version=__version__, pid=os.getpid(), **self.addresses)
 
     def _open_sockets(self) -> tuple[list[socket.socket], list[socket.socket], socket.socket]:
@@ -215,7 +215,7 @@ class Supervisor:
             settings = msgspec.Raw(encode(self._settings))
             return Start(settings=settings, sockets=numbers, redis_url=self._redis_url(), extra=dict(extra))
 
-        return Post(role, "0", sockets, start, log=self._log, restarts=self._restarts, environment=environment)
+        return Post(role, "0", sockets, execute(role, environment), start, log=self._log, restarts=self._restarts)
 
     # Reloading
 

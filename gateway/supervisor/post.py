@@ -1,12 +1,13 @@
 """A place at which one process runs: kept running, replaced, ended."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from socket import socket
 
 from gateway.process import Start
 from gateway.supervisor.backoff import Backoff
 from gateway.supervisor.child import Child
+from gateway.supervisor.launch import Launch
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import Logger
 from gateway.telemetry.metrics import Counts
@@ -21,8 +22,8 @@ class StartError(Exception):
 class Post:
     """One place. `child` is the process that holds it; others may be starting, or ending what they have in flight.
 
-    start: what a new process is told to be, asked each time. standby: gives a process that has been started already, if
-    there is one, to take the place of one that has ended. gone: called when a process has ended and is forgotten.
+    launch: starts a process. start: what it is told to be, asked each time. gone: called when a process has ended and
+    is forgotten.
     """
 
     def __init__(
@@ -30,23 +31,21 @@ class Post:
         role: str,
         label: str,
         sockets: Sequence[socket],
+        launch: Launch,
         start: Callable[[Child], Start],
         *,
         log: Logger,
         restarts: Counts,
-        environment: Mapping[str, str],
-        standby: Callable[[], Child | None] = lambda: None,
         gone: Callable[[Child], None] = lambda _: None,
     ) -> None:
         self.role = role
         self.label = label
         self.child: Child | None = None
         self._sockets = sockets
+        self._launch = launch
         self._start = start
         self._log = log
         self._restarts = restarts
-        self._environment = environment
-        self._standby = standby
         self._gone = gone
         self._tasks = Tasks()
         self._keeping: asyncio.Task[None] | None = None
@@ -87,16 +86,6 @@ class Post:
         child.begin((start or self._start)(child))
         return child
 
-    async def _replacement(self) -> Child:
-        """A process for the place of one that has ended. Raises OSError."""
-        child = self._standby()
-        if child is None:
-            return await self.spawn()
-        child.label = self.label
-        self._children.add(child)
-        child.begin(self._start(child))
-        return child
-
     async def prepare(self) -> None:
         """Starts a process that waits to be told what to be, by the next `spawn`. Raises OSError."""
         self._prepared = await self._new()
@@ -105,7 +94,7 @@ class Post:
         child = Child(self.role, self.label, self._log)
         self._children.add(child)
         try:
-            await child.spawn(self._sockets, self._environment)
+            await child.spawn(self._launch, self._sockets)
         except BaseException:
             await self.forget(child)
             raise
@@ -147,7 +136,7 @@ class Post:
             delay = await self._until_ended(child) if child is not None else 0.0
             await asyncio.sleep(delay)
             try:
-                child = self.child = await self._replacement()
+                child = self.child = await self.spawn()
             except OSError as error:
                 child = None
                 self._log_not_started(error)

@@ -1,21 +1,23 @@
 """The worker slots: each has its listening socket for life, and one worker at a time that accepts from it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from socket import socket
 
 import msgspec
 
+from gateway import nursery
 from gateway.process import Start
 from gateway.settings.model import Settings
 from gateway.settings.transfer import encode
 from gateway.supervisor.child import Child
+from gateway.supervisor.launch import Launch, execute
+from gateway.supervisor.nursery import Nursery
 from gateway.supervisor.post import READY_S, Post
-from gateway.supervisor.standby import Standby
 from gateway.telemetry.logging import Logger
-from gateway.telemetry.metrics import FOLDER_VARIABLE, Metrics, lane_ended
+from gateway.telemetry.metrics import FOLDER_VARIABLE, Counts, Metrics, lane_ended
 
 
 class Lanes:
@@ -50,14 +52,12 @@ class _Slot(msgspec.Struct, frozen=True):
     number: int
     opened: socket
     lanes: Lanes
-    others: list[socket]
     redis_url: Callable[[], str | None]
 
     def start(self, child: Child, settings: bytes) -> Start:
         return Start(
             settings=msgspec.Raw(settings),
             sockets=[self.opened.fileno()],
-            not_for_it=[other.fileno() for other in self.others if child.is_standby],
             slot=str(self.number),
             lane=self.lanes.take(child),
             redis_url=self.redis_url(),
@@ -79,23 +79,21 @@ class Slots:
     ) -> None:
         self._settings = encode(settings)
         environment = {FOLDER_VARIABLE: str(metrics_folder)}
-        self._standby = Standby(sockets, environment, log)
-        self._slots = [
-            _Slot(n, opened, Lanes(n, metrics_folder), [s for s in sockets if s is not opened], redis_url)
-            for n, opened in enumerate(sockets)
-        ]
-        self._posts = [self._post(slot, environment, metrics, log) for slot in self._slots]
+        restarts = metrics.counter("gateway_restarts_total")
+        self._nursery = Nursery(environment, restarts, log) if sockets and nursery.possible() else None
+        launch = self._nursery.fork if self._nursery is not None else execute("worker", environment)
+        self._slots = [_Slot(n, opened, Lanes(n, metrics_folder), redis_url) for n, opened in enumerate(sockets)]
+        self._posts = [self._post(slot, launch, restarts, log) for slot in self._slots]
 
-    def _post(self, slot: _Slot, environment: Mapping[str, str], metrics: Metrics, log: Logger) -> Post:
+    def _post(self, slot: _Slot, launch: Launch, restarts: Counts, log: Logger) -> Post:
         return Post(
             "worker",
             str(slot.number),
             [slot.opened],
+            launch,
             lambda child: slot.start(child, self._settings),
             log=log,
-            restarts=metrics.counter("gateway_restarts_total"),
-            environment=environment,
-            standby=self._standby.take,
+            restarts=restarts,
             gone=slot.lanes.give_back,
         )
 
@@ -105,10 +103,13 @@ class Slots:
     def __len__(self) -> int:
         return len(self._posts)
 
-    def stand_by(self) -> None:
-        """From now on keeps a process waiting, to take the place of a worker that ends."""
-        if self._posts:
-            self._standby.start()
+    async def prepare(self) -> None:
+        """Begins to start what takes time before it needs to know anything. Raises OSError."""
+        if self._nursery is not None:
+            self._nursery.start()
+            return
+        for post in self._posts:
+            await post.prepare()
 
     async def roll(self, settings: Settings, drain_s: float) -> str | None:
         """Puts a new worker on every slot; returns None, or why it could not be done: then nothing has changed.
@@ -143,8 +144,9 @@ class Slots:
         return next((child.why() for _, child in new if not child.is_ready), None)
 
     async def stop(self, drain_s: float) -> None:
-        await self._standby.stop()
         await asyncio.gather(*(post.stop(drain_s) for post in self._posts))
+        if self._nursery is not None:
+            await self._nursery.stop()
 
     def counts(self) -> dict[str, int]:
         """How many processes are ready, starting and draining."""

@@ -169,9 +169,9 @@ class Gateway:
             return Process(pid, "supervisor")
         if b"_child" in words:
             role = words[words.index(b"_child") + 1].decode()
-            if role != "worker":
+            if role != "nursery" or not _comm(pid).startswith("worker "):
                 return Process(pid, role)
-            # A worker may have been a standby, so what it is called does not say where it serves.
+            # A worker that was forked has its nursery's command line.
             ready = self.events("process_ready", child=pid)
             return Process(pid, "worker", ready[-1]["label"]) if ready else Process(pid, "not ready")
         program = Path(words[0].decode().split()[0]).name if words[0] else ""
@@ -307,7 +307,7 @@ def settings_for(upstream: str, data_dir: Path, changes: Mapping[str, Any]) -> S
     """Settings of two workers on free ports. upstream: its URL without /v1."""
     settings: Settings = {
         "listeners": {"proxy": {"port": 0}, "operations": {"port": 0}},
-        "workers": {"count": 2, "standby": False},
+        "workers": {"count": 2},
         "data_dir": str(data_dir),
         "upstreams": {"simulator": {"base_url": f"{upstream}/v1", "api_key": UPSTREAM_KEY}},
         "projects": [{"id": "proj_a", "keys": [{"name": "one", "secret": KEY}, {"name": "two", "secret": OTHER_KEY}]}],
@@ -330,6 +330,14 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except OSError:
         return False
+
+
+def _comm(pid: int) -> str:
+    """A process's short name; empty if it has gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 def _all_pids() -> Iterator[int]:

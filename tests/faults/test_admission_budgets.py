@@ -38,7 +38,7 @@ from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
 from tests.unit.accounts.stand import Accounts, done
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(300)]
-FOUR = {"count": 4, "standby": False}
+FOUR = {"count": 4}
 SPENT = "project_spend_limit_exceeded"
 LEASE_S = 5
 CALLERS = 24
@@ -322,7 +322,7 @@ async def test_what_was_swept_is_put_right(start_gateway: StartGateway, start_se
         upstream.used = (BODY // 2, (MOST + 1) // 2)
         settings = limited(server, upstream, budget(100 * RESERVED))
         settings["limits"] = {"lease_s": 1}
-        gateway = start_gateway(workers={"count": 1, "standby": False}, **settings)
+        gateway = start_gateway(workers={"count": 1}, **settings)
         async with caller(gateway) as calls:
 
             async def held() -> None:

@@ -81,7 +81,7 @@ async def test_a_revoked_key(
         settings = limited(server, upstream, {})
         keys = [{"name": f"k{n}", "secret": secret} for n, secret in enumerate(secrets)]
         settings["projects"] = [{"id": "proj_a", "keys": keys}]
-        gateway = start_gateway(workers={"count": WORKERS, "standby": False}, **settings)
+        gateway = start_gateway(workers={"count": WORKERS}, **settings)
         gateway.secrets |= set(secrets)
         admitted = 0
         async with caller(gateway) as calls:
@@ -111,7 +111,7 @@ async def test_a_lowered_limit(  # noqa: PLR0917 - fixtures
     async with paid(held=False) as upstream:
         settings = limited(server, upstream, {})
         settings["projects"] = [{"id": "proj_a", "keys": [{"name": "k", "secret": secrets[0]}]}]
-        gateway = start_gateway(workers={"count": WORKERS, "standby": False}, **settings)
+        gateway = start_gateway(workers={"count": WORKERS}, **settings)
         gateway.secrets |= set(secrets)
         field = f"k:{quietly.key_id(secrets[0])}"
         async with caller(gateway) as calls:

@@ -164,7 +164,7 @@ async def test_requests_in_real_time(
     limit = {"requests_per_minute": {"limit": 60 * each_s, "burst": at_once}}
     server = start_server(VALKEY, *DURABLE)
     async with paid(held=False) as upstream:
-        gateway = start_gateway(workers={"count": 4, "standby": False}, **limited(server, upstream, limit))
+        gateway = start_gateway(workers={"count": 4}, **limited(server, upstream, limit))
         async with caller(gateway) as calls:
             empty_at, end = await overload(calls, 10 * each_s, seconds)
         await all_ended(server)
@@ -230,7 +230,7 @@ async def test_tokens_in_real_time(start_gateway: StartGateway, start_server: St
     server = start_server(VALKEY, *DURABLE)
     async with paid(held=False) as upstream:
         upstream.used = (BODY // 2, use - BODY // 2)
-        gateway = start_gateway(workers={"count": 4, "standby": False}, **limited(server, upstream, limits))
+        gateway = start_gateway(workers={"count": 4}, **limited(server, upstream, limits))
         async with caller(gateway) as calls:
             empty_at, end = await overload(calls, 10 * each_s / use, seconds)
         await all_ended(server)

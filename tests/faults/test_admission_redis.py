@@ -94,7 +94,7 @@ async def under_load(start: StartGateway, server: Server, url: str = "", *, leas
         settings = limited(server, upstream, {})
         settings["redis"] = {"url": url or server.url, "prefix": KEYS.prefix}
         settings["limits"] = {"lease_s": lease_s}
-        settings["workers"] = {"count": WORKERS, "standby": False}
+        settings["workers"] = {"count": WORKERS}
         rates = {"requests_per_minute": {"limit": 60 * A_SECOND, "burst": AT_ONCE}}
         settings["projects"] = [
             {"id": "proj_a", "keys": [{"name": "rated", "secret": RATED}], "limits": rates},

@@ -1,9 +1,11 @@
 """kill -9 of each process of a gateway, one at a time: what it takes along, and how soon all is well again."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,11 +34,10 @@ async def soon(check: Callable[[], Any], within_s: float = 20.0) -> None:
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "under load"])
 async def test_the_supervisor(start_gateway: StartGateway, measured: Measured, busy: bool) -> None:
     """All end with it, what was written is there again, and nothing is in the way of the next one."""
-    gateway = start_gateway(workers={"standby": True})
-    await eventually(lambda: gateway.pids("not ready"))
+    gateway = start_gateway()
     revoke(gateway, "proj_a/two")
     processes = await off_loop(gateway.processes)
-    assert {p.role for p in processes} == {"supervisor", "worker", "control", "valkey", "not ready"}
+    assert {p.role for p in processes} == {"supervisor", "nursery", "worker", "control", "valkey"}
     async with load(gateway.port, callers=4 if busy else 0) as seen:
         if busy:
             await eventually(lambda: seen.answers > 50)
@@ -62,16 +63,24 @@ def revoke(gateway: Gateway, key: str) -> None:
 def test_the_demos_supervisor(start_demo: StartDemo) -> None:
     demo = start_demo("--workers", "1")
     processes = demo.processes()
-    assert {p.role for p in processes} == {"supervisor", "worker", "control", "valkey", "simulator", "not ready"}
+    assert {p.role for p in processes} == {"supervisor", "nursery", "worker", "control", "valkey", "simulator"}
     demo.signal(signal.SIGKILL)
     eventually_blocking(lambda: not any(runs(p.pid) for p in processes), within_s=2.5)
 
 
-@pytest.mark.parametrize("standby", [True, False], ids=["standby", "no standby"])
-async def test_a_worker(start_gateway: StartGateway, measured: Measured, standby: bool) -> None:
-    """Only its connections are hurt. What comes to its socket meanwhile is served by the one after it."""
-    gateway = start_gateway(workers={"count": 1, "standby": standby})
-    await eventually(lambda: bool(gateway.events("standby_ready")) == standby)
+@pytest.mark.parametrize("forks", [True, False], ids=["forked", "started anew"])
+async def test_a_worker(
+    start_gateway: StartGateway, measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    """Only its connections are hurt. What comes to its socket meanwhile is served by the one after it.
+
+    Where the system has no descriptors of processes, each worker is started by itself.
+    """
+    if not forks:
+        (tmp_path / "sitecustomize.py").write_text("import os\ndel os.pidfd_open\n")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    gateway = start_gateway(workers={"count": 1})
+    assert len(await off_loop(lambda: gateway.pids("nursery"))) == forks
     async with load(gateway.port) as seen:
         await eventually(lambda: seen.answers > 50)
         victim = await off_loop(lambda: gateway.one("worker"))
@@ -84,7 +93,9 @@ async def test_a_worker(start_gateway: StartGateway, measured: Measured, standby
         took = time.monotonic() - began
         answers = seen.answers
         await eventually(lambda: seen.answers > answers + 50)
-    measured(f"serving again after kill -9 of the only worker, standby {standby}", took, "s", "< 2 s")
+    measured(
+        f"serving again after kill -9 of the only worker, {'forked' if forks else 'started anew'}", took, "s", "< 2 s"
+    )
     assert took < 2
     assert seen.failures
     assert {failure.port for failure in seen.failures} <= its_clients
@@ -101,6 +112,35 @@ async def first_answer(port: int) -> bytes:
     answer = await asyncio.wait_for(reader.read(), 20)
     writer.close()
     return answer
+
+
+async def test_the_nursery(start_gateway: StartGateway, measured: Measured) -> None:
+    """Its workers work on, and their successors come from the one after it."""
+    gateway = start_gateway(workers={"count": 2})
+    async with load(gateway.port, callers=4, keep=20) as seen:
+        await eventually(lambda: seen.answers > 50)
+        before = await off_loop(lambda: gateway.pids("worker"))
+        victim = await off_loop(lambda: gateway.kill("nursery"))
+        await soon(lambda: gateway.events("process_ended", role="nursery", status=-9))
+        answers = seen.answers
+        await eventually(lambda: seen.answers > answers + 50)
+        assert seen.failures == []
+        assert await off_loop(lambda: gateway.pids("worker")) == before
+        began = time.monotonic()
+        gateway.signal(signal.SIGKILL, before[0])
+        await soon(lambda: len(gateway.pids("worker")) == 2)
+        took = time.monotonic() - began
+        answers = seen.answers
+        await eventually(lambda: seen.answers > answers + 50)
+    measured("a worker killed after its nursery: the next one is there after", took, "s", "< 2 s")
+    assert took < 2
+    assert await off_loop(lambda: gateway.one("nursery")) != victim
+    ended = gateway.events("process_ended", role="worker")
+    assert [(line["child"], line["status"]) for line in ended] == [(before[0], 255)], "nobody knows what ended it"
+    assert gateway.metric("gateway_restarts_total", role="nursery") == 1
+    gateway.signal(signal.SIGHUP)
+    await soon(lambda: gateway.events("settings_reloaded"))
+    assert not set(before) & set(await off_loop(lambda: gateway.pids("worker")))
 
 
 async def test_the_control_process(start_gateway: StartGateway, measured: Measured) -> None:

@@ -51,7 +51,7 @@ async def test_kills_of_random_workers(start_gateway: StartGateway, size: Size, 
     """Only the requests in the killed worker are hurt, each with an error, and it is serving again soon."""
     rounds = size(small=3, full=20)
     draw = random.Random(20)
-    gateway = start_gateway(workers={"standby": True})
+    gateway = start_gateway()
     hurt: set[int] = set()
     back: list[float] = []
     async with load(gateway.port, callers=16, keep=50) as seen:  # so that they spread over the workers again

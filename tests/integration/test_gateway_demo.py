@@ -39,7 +39,7 @@ def test_what_it_prints_works_when_pasted(start_demo: StartDemo, tmp_path: Path)
     assert demo.base_url in demo.text
     status, state = demo.readyz()
     assert (status, state["status"], state["workers"]["ready"], state["away"]) == (200, "ready", 2, {})
-    assert {p.role for p in demo.processes()} == {"supervisor", "worker", "control", "simulator", "valkey", "not ready"}
+    assert {p.role for p in demo.processes()} == {"supervisor", "worker", "control", "simulator", "valkey", "nursery"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -164,13 +164,13 @@ async def test_many_signals_at_once(start_gateway: StartGateway) -> None:
         gateway.signal(signal.SIGHUP)
     await eventually(lambda: len(gateway.events("settings_reloaded")) >= 2, within_s=30)
     await eventually(
-        lambda: {p.role for p in gateway.processes()} == ALL and len(gateway.processes()) == 4, within_s=30
+        lambda: {p.role for p in gateway.processes()} == ALL and len(gateway.processes()) == len(ALL), within_s=30
     )
     assert await statuses(gateway, NEW_KEY) == {401}
     assert await statuses(gateway, KEY) == {200}
 
 
-ALL = {"supervisor", "worker", "control", "valkey"}
+ALL = {"supervisor", "nursery", "worker", "control", "valkey"}
 
 
 async def test_an_end_in_the_middle_of_a_reload(start_gateway: StartGateway) -> None:

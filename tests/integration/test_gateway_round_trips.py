@@ -53,7 +53,7 @@ class Monitor:
 async def test_round_trips(start_gateway: StartGateway, start_server: StartServer) -> None:
     server = start_server(VALKEY, *DURABLE, port=free_port())
     async with paid() as upstream:
-        settings = limited(server, upstream, {}) | {"limits": SIX_AND_TWO, "workers": {"count": 1, "standby": False}}
+        settings = limited(server, upstream, {}) | {"limits": SIX_AND_TWO, "workers": {"count": 1}}
         gateway = start_gateway(**settings)
         async with caller(gateway) as calls:
             assert [answer.status for answer in await calls.round(1, upstream)] == [

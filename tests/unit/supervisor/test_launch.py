@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.supervisor.child import inherited
+from gateway.supervisor.launch import inherited
 
 
 @pytest.mark.parametrize(
