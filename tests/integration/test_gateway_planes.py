@@ -61,7 +61,7 @@ def admin(gateway: Gateway, key: str = ADMIN_KEY, at: str = "proxy") -> int:
 def test_each_runs_what_it_is_for(planes: Planes) -> None:
     control, proxy = planes.control(), planes.proxy()
     assert {p.role for p in control.processes()} == {"supervisor", "control"}
-    assert {p.role for p in proxy.processes()} == {"supervisor", "worker"}
+    assert {p.role for p in proxy.processes()} == {"supervisor", "nursery", "worker"}
     assert set(control.addresses) == {"admin", "operations"}
     assert set(proxy.addresses) == {"proxy", "operations"}
     assert control.readyz() == (200, {"status": "ready", "workers": NO_WORKERS, "away": {}})
