@@ -20,6 +20,7 @@ from gateway.tasks import Tasks
 from gateway.telemetry.logging import Logger
 from gateway.telemetry.metrics import Counts
 
+_ENDED = "no process can be forked: the nursery has ended"
 _WAIT_S = 60.0  # for a nursery that is being started
 UNKNOWN = 255  # the exit status of a process whose nursery ended before it
 
@@ -85,7 +86,10 @@ class Nursery:
                 await self._settled.wait()
         if self._end is None:
             raise OSError("the nursery cannot start; see its log lines")
-        nursery.tell(self._end, Fork(label), [leash.fileno(), *(s.fileno() for s in sockets)])
+        try:
+            nursery.tell(self._end, Fork(label), [leash.fileno(), *(s.fileno() for s in sockets)])
+        except ConnectionError:
+            raise OSError(_ENDED) from None
         born: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
         self._asked.append(born)
         return await born
@@ -166,7 +170,7 @@ class Nursery:
             self._settled.clear()
         self._end = None
         while self._asked:
-            self._answer(OSError("no process can be forked: the nursery has ended"))
+            self._answer(OSError(_ENDED))
         for forked in self._alive.values():
             forked.orphaned()
         self._alive.clear()
