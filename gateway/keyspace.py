@@ -5,7 +5,7 @@
 | `{prefix}:key:<sha256 hex>`      | hash    | `v` version, `d` principal as JSON | for ever   | publisher | auth    |
 | `{prefix}:invalidate`            | channel | `<sha256 hex>` of a key            | -          | publisher | auth    |
 | `{prefix}:published`             | string  | when all keys were published last  | for ever   | publisher | auth    |
-| `{prefix}:declared`              | set     | hashes of keys from settings files | for ever   | publisher | same    |
+| `{prefix}:keys`                  | set     | hashes of all keys                 | for ever   | publisher | same    |
 | `{prefix}:revoked`               | set     | hashes revoked by command          | for ever   | publisher | same    |
 
 publisher: `control/registry/publisher.py`; auth: `proxy/auth`. A publication writes the key and sends the message in
@@ -67,8 +67,8 @@ class Keyspace(msgspec.Struct, frozen=True):
         return f"{self.prefix}:published"
 
     @property
-    def declared(self) -> str:
-        return f"{self.prefix}:declared"
+    def keys(self) -> str:
+        return f"{self.prefix}:keys"
 
     @property
     def revoked(self) -> str:

@@ -3,7 +3,12 @@ machine is."""
 
 import hypothesis
 
-pytest_plugins = ["tests.fakes.measuring", "tests.fakes.redis_servers", "tests.fakes.gateway_fixtures"]
+pytest_plugins = [
+    "tests.fakes.databases",
+    "tests.fakes.measuring",
+    "tests.fakes.redis_servers",
+    "tests.fakes.gateway_fixtures",
+]
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")

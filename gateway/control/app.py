@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.accounts.limits_store import LimitsStore
 from gateway.accounts.prune import Prune
@@ -24,9 +25,12 @@ from gateway.clock import Clock
 from gateway.control.jobs.pruner import Pruner
 from gateway.control.jobs.sweeper import Sweeper
 from gateway.control.jobs.usage_trimmer import UsageTrimmer
+from gateway.control.registry.changes import Changes
+from gateway.control.registry.database import Database, DatabaseError, database_url, words
 from gateway.control.registry.declared import UnknownKeyError
 from gateway.control.registry.limits import LimitsPublisher
 from gateway.control.registry.publisher import Publisher
+from gateway.control.registry.reconcile import reconcile
 from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
 from gateway.keyspace import Keyspace
@@ -40,6 +44,8 @@ from gateway.tasks import Tasks
 from gateway.telemetry.logging import Logger, make_logger
 
 _PUBLISH_S = 30.0  # how long the first publication may take before the gateway serves without it
+_DATABASE_S = 20.0  # how long it is waited for at the start
+_LOOK_S = 0.5
 _ORPHAN_S = 1.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -55,12 +61,19 @@ class Control:
     """One control process. limits: None publishes none."""
 
     def __init__(
-        self, settings: Settings, client: Client, clock: Clock, log: Logger, limits: LimitsPublisher | None = None
+        self,
+        settings: Settings,
+        client: Client,
+        database: Database,
+        *,
+        clock: Clock,
+        log: Logger,
+        limits: LimitsPublisher | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._limits = limits
-        self.publisher = Publisher(settings, client, clock, log, limits)
+        self.publisher = Publisher(settings, client, database, clock=clock, log=log, limits=limits)
         self._admin_hashes = [_admin_hash(key.reveal()) for key in settings.admin_keys]
         self._runners: list[web.AppRunner] = []
 
@@ -108,11 +121,11 @@ class Control:
             return web.json_response({"error": str(error)}, status=404)
         except RedisFailure as error:
             return web.json_response({"error": f"it will be revoked as soon as Redis answers: {error}"}, status=503)
-        except OSError as error:
-            self._log.error("revocation_not_remembered", reason=str(error))
-            return web.json_response({"error": f"it cannot be remembered: {error.strerror}"}, status=500)
-        self._log.info("key_revoked", key=key.principal.key_id, name=key.name)
-        return web.json_response({"revoked": key.name, "id": key.principal.key_id})
+        except SQLAlchemyError as error:
+            self._log.error("revocation_not_remembered", reason=words(error))
+            return web.json_response({"error": f"it cannot be remembered: {words(error)}"}, status=500)
+        self._log.info("key_revoked", key=key.key_id, name=key.name)
+        return web.json_response({"revoked": key.name, "id": key.key_id})
 
     async def _reset_spend(self, request: web.Request) -> web.StreamResponse:
         if self._limits is None:
@@ -175,7 +188,10 @@ async def run(child: Child, clock: Clock) -> None:
     client = connect(settings.redis, embedded_url=child.start.redis_url)
     keyspace = Keyspace(settings.redis.prefix)
     limits = LimitsPublisher(settings, LimitsStore(client, keyspace), Spend(client, keyspace), clock, log)
-    control = Control(settings, client, clock, log, limits)
+    database = await _opened(settings, log)
+    reconciled = await reconcile(Changes(database, clock), settings, clock)
+    log.info("declared_reconciled", written=reconciled.written, withdrawn=reconciled.withdrawn)
+    control = Control(settings, client, database, clock=clock, log=log, limits=limits)
     await control.listen(child.sockets())
     tasks.spawn(control.publisher.keep_published(child.health), "publish keys")
     trimmer = UsageTrimmer(client, keyspace, settings.organization_id, clock, log)
@@ -195,3 +211,21 @@ async def run(child: Child, clock: Clock) -> None:
     await serve_until_told(child, drain, _ORPHAN_S)
     await tasks.cancel()
     await client.aclose()
+    await database.close()
+
+
+async def _opened(settings: Settings, log: Logger) -> Database:
+    """The database, which may come a little later than we do. Raises DatabaseError."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _DATABASE_S
+    said = ""
+    while True:
+        try:
+            return await Database.open(database_url(settings))
+        except DatabaseError as error:
+            if loop.time() > until:
+                raise
+            if said != str(error):
+                said = str(error)
+                log.warning("database_away", reason=said)
+        await asyncio.sleep(_LOOK_S)

@@ -15,18 +15,27 @@ class UnknownKeyError(Exception):
 
 
 class DeclaredKey(msgspec.Struct, frozen=True):
-    """One declared key. hash: 64 hex digits. name: `project/key`, as people call it. limits: its own."""
+    """One declared key. hash: 64 hex digits. name: `project/key`, as people call it. limits: its own. is_own_user: it
+    counts for a service account of its own.
+    """
 
     hash: str
     name: str
     principal: Principal
     limits: SubjectLimits = SubjectLimits()
+    is_own_user: bool = True
 
 
 def declared_keys(settings: Settings) -> list[DeclaredKey]:
     """All keys of all projects. Their ids follow from their names, so a key that is rotated keeps its id."""
     return [
-        DeclaredKey(key.hashed(), f"{project.id}/{key.name}", _principal(settings, project.id, key), key.limits)
+        DeclaredKey(
+            key.hashed(),
+            f"{project.id}/{key.name}",
+            _principal(settings, project.id, key),
+            key.limits,
+            is_own_user=not key.user,
+        )
         for project in settings.projects
         for key in project.keys
     ]

@@ -1,22 +1,23 @@
-"""Writes the read model: what workers look keys up in.
+"""Writes the read model: what workers look keys up in, made from the registry's rows.
 
-Until the registry has a database (Control plane issue), the source is the settings file, and what was revoked by
-command is kept in Redis and in a file of the data folder, so that neither a restart nor an empty Redis brings a revoked
-key back.
+Everything is published when this process starts, and when Redis was away, was emptied or was replaced; after that what
+has changed, from the outbox. Versions come from the registry, so several control processes may publish at once.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from pathlib import Path
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.clock import Clock
-from gateway.control.registry.declared import DeclaredKey, declared_keys, find_key
+from gateway.control.registry.changes import Changes
+from gateway.control.registry.database import Database, words
+from gateway.control.registry.key_records import KeyRecord, all_records, records_of
 from gateway.control.registry.limits import LimitsPublisher
-from gateway.control.registry.revoked import RevokedKeys
+from gateway.control.registry.revoke import NamedKey, agree, revoke
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
 from gateway.redisdb.command import Script
@@ -41,25 +42,40 @@ class Published(msgspec.Struct, frozen=True):
     principal: bytes
 
 
+class _Write(msgspec.Struct, frozen=True):
+    """What is to be written for a key. version: of the registry's change; 0 if it does not know the key."""
+
+    principal: bytes
+    version: int
+
+
 class Publisher:
-    """Publishes the keys of one settings file, and its limits. Its methods raise RedisFailure if Redis does not do its
-    part.
+    """Publishes the registry's keys, and the limits of a settings file. Its methods raise RedisFailure if Redis does
+    not do its part, and SQLAlchemyError if the database does not.
 
     limits: None publishes keys alone.
     """
 
     def __init__(
-        self, settings: Settings, client: Client, clock: Clock, log: Logger, limits: LimitsPublisher | None = None
+        self,
+        settings: Settings,
+        client: Client,
+        database: Database,
+        *,
+        clock: Clock,
+        log: Logger,
+        limits: LimitsPublisher | None = None,
     ) -> None:
         self._limits = limits
-        self._keys = declared_keys(settings)
+        self._organization_id = settings.organization_id
+        self._database = database
+        self._changes = Changes(database, clock)
         self._client = client
         self._clock = clock
         self._log = log
         self._keyspace = Keyspace(settings.redis.prefix)
         source = resources.files(__package__).joinpath(_SCRIPT_FILE).read_text(encoding="utf-8")
         self._script = Script.of("publish", source)
-        self._revoked = RevokedKeys(Path(settings.data_dir), client, self._keyspace.revoked)
         self._writing = asyncio.Lock()
         self._servers: set[str] = set()  # those that all was published to
         self._due = True  # whatever they hold, it is not what it should be
@@ -76,12 +92,14 @@ class Publisher:
                 away = await self._look()
                 said = ""
                 await report(away)
-            except (RedisFailure, OSError) as error:
+            except (RedisFailure, SQLAlchemyError, OSError) as error:
                 self._due = True
-                if said != str(error):  # once a reason, not once a second
-                    said = str(error)
+                reason = words(error)
+                if said != reason:  # once a reason, not once a second
+                    said = reason
                     self._log.warning("keys_not_published", reason=said)
-                await report({"redis": f"keys are not published: {error}"})
+                where = "database" if isinstance(error, SQLAlchemyError) else "redis"
+                await report({where: f"keys are not published: {reason}"})
             self.tried.set()
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -94,6 +112,8 @@ class Publisher:
             written, withdrawn = await self.publish_all()
             self._servers = servers
             self._log.info("keys_published", written=written, withdrawn=withdrawn)
+        while await self.publish_due() == _PER_ROUND:
+            pass
         if self._limits is None:
             return {}
         try:
@@ -117,31 +137,57 @@ class Publisher:
         return self._limits is not None and not is_open and not await self._limits.is_published()
 
     async def publish_all(self) -> tuple[int, int]:
-        """Makes the read model say what the settings say; returns how many keys were written and how many withdrawn.
+        """Makes the read model say what the registry says; returns how many keys were written and how many withdrawn.
 
         A key that is there already, unchanged, is left alone: nobody's cache is emptied for nothing. Limits go first,
-        so that no key works without them.
+        so that no key works without them. What Redis has and the registry does not know is withdrawn.
         """
         async with self._writing:
             if self._limits is not None and (documents := await self._limits.publish()):
                 self._log.info("limits_published", documents=documents)
-            revoked = await self._revoked.all()
-            wanted = {key.hash: _shown(key.principal, revoked=key.hash in revoked) for key in self._keys}
-            before = {h.decode() for h in await self._client.execute("SMEMBERS", self._keyspace.declared)}
-            withdrawn = before - wanted.keys()
-            present = await self._present([*wanted, *withdrawn])
-            wanted.update({gone: _withdrawn(present.get(gone)) for gone in withdrawn})
-            written = [
-                h for h in wanted if not (h in present and _same(present[h].principal, wanted[h], h in withdrawn))
-            ]
-            versions = await self._write_all({h: wanted[h] for h in written}, present)
-            if self._keys:
-                await self._client.execute("SADD", self._keyspace.declared, *(key.hash for key in self._keys))
-            await self._tell_versions(present, versions)
+            await self._agree_on_revoked()
+            due = await self._changes.due()
+            records = {record.hash: record async for page in all_records(self._database) for record in page}
+            before = {h.decode() for h in await self._client.execute("SMEMBERS", self._keyspace.keys)}
+            done = await self._put(records, before - records.keys())
             await self._client.execute("SET", self._keyspace.published, int(self._clock.wall() * 1_000_000))
-            return len(written), sum(h in withdrawn for h in written)
+            await self._changes.published(due)
+            return done
 
-    async def _write_all(self, records: dict[str, bytes], present: dict[str, Published]) -> dict[str, int]:
+    async def _agree_on_revoked(self) -> None:
+        """What one of several gateways on this Redis has revoked is revoked at all of them, also where each has a
+        database of its own."""
+        others = {bytes.fromhex(h.decode()) for h in await self._client.execute("SMEMBERS", self._keyspace.revoked)}
+        for key_hash in await agree(self._changes, self._organization_id, others, int(self._clock.wall())):
+            await self._client.execute("SADD", self._keyspace.revoked, key_hash.hex())
+
+    async def publish_due(self) -> int:
+        """Works off what has changed; returns how many keys that were. Raises SQLAlchemyError too."""
+        async with self._writing:
+            due = await self._changes.due(_PER_ROUND)
+            hashes = [one.subject for one in due if one.kind == "key"]
+            records = {record.hash: record for record in await records_of(self._database, hashes)}
+            if hashes:
+                await self._put(records, set(hashes) - records.keys())
+            await self._changes.published(due)
+            return len(hashes)
+
+    async def _put(self, records: dict[str, KeyRecord], gone: set[str]) -> tuple[int, int]:
+        """Sees to it that Redis has these records, and that keys without one do not work; returns how many were written
+        and how many of these withdrawn."""
+        present = await self._present([*records, *gone])
+        wanted = {h: msgspec.json.encode(record.principal) for h, record in records.items()}
+        wanted.update({h: _withdrawn(present.get(h)) for h in gone})
+        written = [h for h in wanted if not (h in present and _same(present[h].principal, wanted[h], h in gone))]
+        versions = await self._write_all(
+            {h: _Write(wanted[h], records[h].version if h in records else 0) for h in written}, present
+        )
+        for start in range(0, len(hashes := list(records)), _PER_ROUND):
+            await self._client.execute("SADD", self._keyspace.keys, *hashes[start : start + _PER_ROUND])
+        await self._tell_versions(records, present, versions)
+        return len(written), sum(h in gone or records[h].principal.revoked for h in written)
+
+    async def _write_all(self, writes: dict[str, "_Write"], present: dict[str, Published]) -> dict[str, int]:
         """Writes keys; returns the versions of all, also of those that were there and stay.
 
         A new key's version is later than that of the one whose place it takes, under the same id.
@@ -151,17 +197,19 @@ class Publisher:
             key_id = _principal(found.principal).key_id
             newest[key_id] = max(found.version, newest.get(key_id, 0))
         versions = {h: found.version for h, found in present.items()}
-        hashes = list(records)
+        hashes = list(writes)
         for start in range(0, len(hashes), _AT_ONCE):
             some = hashes[start : start + _AT_ONCE]
-            later = [max(newest.get(_principal(records[h]).key_id, 0), versions.get(h, 0)) for h in some]
+            later = [max(newest.get(_principal(writes[h].principal).key_id, 0), versions.get(h, 0)) for h in some]
             written = await asyncio.gather(
-                *(self._write(h, records[h], than) for h, than in zip(some, later, strict=True))
+                *(self._write(h, writes[h], than) for h, than in zip(some, later, strict=True))
             )
             versions.update(zip(some, written, strict=True))
         return versions
 
-    async def _tell_versions(self, before: dict[str, Published], versions: dict[str, int]) -> None:
+    async def _tell_versions(
+        self, records: dict[str, KeyRecord], before: dict[str, Published], versions: dict[str, int]
+    ) -> None:
         """Says which versions keys have where admission looks, also of ids that are gone. A key that has taken the
         place of another one speaks for both: its version is the later one.
         """
@@ -172,26 +220,18 @@ class Publisher:
             key_id = _principal(found.principal).key_id
             told[key_id] = max(versions[key_hash], told.get(key_id, 0))
         told.pop("", None)
-        told.update({key.principal.key_id: versions[key.hash] for key in self._keys})
+        told.update({r.principal.key_id: versions[h] for h, r in records.items() if not r.principal.revoked})
         await self._limits.publish_key_versions(told)
 
-    async def revoke(self, name: str) -> DeclaredKey:
-        """Revokes a key by its `project/name`, its id or its hash. Raises UnknownKeyError.
+    async def revoke(self, name: str) -> NamedKey:
+        """Revokes a key by its `project/name`, its id or its hash. Raises UnknownKeyError, SQLAlchemyError.
 
-        It is remembered before it is published: what fails half-way is published as soon as that can be done.
+        It is revoked in the registry before it is published: what fails half-way is published as soon as that can be
+        done.
         """
-        key = find_key(self._keys, name)
-        async with self._writing:
-            await self._revoked.add(key.hash)
-            try:
-                present = await self._present([key.hash])
-                known = present[key.hash].version if key.hash in present else 0
-                version = await self._write(key.hash, _shown(key.principal, revoked=True), known)
-                if self._limits is not None:
-                    await self._limits.publish_key_versions({key.principal.key_id: version})
-            except RedisFailure:
-                self._due = True
-                raise
+        key = await revoke(self._changes, self._organization_id, name, int(self._clock.wall()))
+        await self._client.execute("SADD", self._keyspace.revoked, key.hash.hex())
+        await self.publish_due()
         return key
 
     async def _present(self, hashes: list[str]) -> dict[str, Published]:
@@ -205,13 +245,15 @@ class Publisher:
                     present[key_hash] = Published(int(version), principal)
         return present
 
-    async def _write(self, key_hash: str, principal: bytes, later_than: int) -> int:
-        """Writes a key; returns its version: later than what is there, also if a clock has been set back meanwhile."""
-        version = max(int(self._clock.wall() * 1_000_000), later_than + 1)
+    async def _write(self, key_hash: str, write: "_Write", later_than: int) -> int:
+        """Writes a key; returns its version: the registry's, or a later one where Redis has one that is later. Whoever
+        publishes what was true before a change thus comes too late.
+        """
+        version = max(write.version, later_than + 1)
         await self._client.script(
             self._script,
             [self._keyspace.key(key_hash)],
-            [version, principal, self._keyspace.invalidate, key_hash],
+            [version, write.principal, self._keyspace.invalidate, key_hash],
         )
         return version
 
@@ -223,14 +265,10 @@ def _run_id(reply: object) -> str:
     return found[1].decode() if found is not None else ""
 
 
-def _shown(principal: Principal, *, revoked: bool) -> bytes:
-    return msgspec.json.encode(msgspec.structs.replace(principal, revoked=revoked))
-
-
 def _withdrawn(present: Published | None) -> bytes:
     """What is left of a key: its id, under which its version is known."""
     key_id = _principal(present.principal).key_id if present is not None else ""
-    return _shown(Principal(key_id, "", "", ""), revoked=True)
+    return msgspec.json.encode(Principal(key_id, "", "", "", revoked=True))
 
 
 def _principal(record: bytes) -> Principal:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from gateway.__main__ import main
 from gateway.clock import ManualClock
 from gateway.control.app import Control
+from gateway.control.registry.database import Database, database_url
 from gateway.control.registry.limits import LimitsPublisher
 from gateway.redisdb.client import connect
 from gateway.settings.model import Redis
@@ -98,7 +99,8 @@ async def control(folder: Path, store: MemoryLimitsStore | None) -> AsyncIterato
     client = connect(Redis(), embedded_url=f"unix://{folder}/none.sock")
     clock, log = ManualClock(), structlog.get_logger()
     limits = LimitsPublisher(settings, store, store, clock, log) if store is not None else None
-    process = Control(settings, client, clock, log, limits)
+    database = await Database.open(database_url(settings))
+    process = Control(settings, client, database, clock=clock, log=log, limits=limits)
     await process.listen([])
     try:
         with capture_logs():  # else they would be printed among what the command says
@@ -106,6 +108,7 @@ async def control(folder: Path, store: MemoryLimitsStore | None) -> AsyncIterato
     finally:
         await process.close()
         await client.aclose()
+        await database.close()
 
 
 async def reset(capsys: pytest.CaptureFixture[str], folder: Path, *more: str) -> tuple[int, str]:

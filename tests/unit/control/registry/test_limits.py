@@ -10,9 +10,12 @@ import structlog
 from structlog.testing import capture_logs
 
 from gateway.clock import ManualClock
+from gateway.control.registry.changes import Changes
+from gateway.control.registry.database import Database
 from gateway.control.registry.declared import declared_keys
 from gateway.control.registry.limits import LimitsPublisher, Reset
 from gateway.control.registry.publisher import Publisher
+from gateway.control.registry.reconcile import reconcile
 from gateway.limits import LimitDocument
 from gateway.redisdb.client import connect
 from gateway.redisdb.failures import RedisFailure
@@ -144,16 +147,21 @@ async def test_windows_can_begin_anew(stand: Stand) -> None:
 class WithKeys(Stand):
     """The same with a real server for the keys."""
 
-    def __init__(self, folder: Path, server: Server) -> None:
+    def __init__(self, folder: Path, server: Server, database: Database) -> None:
         super().__init__(folder)
+        self.database = database
         self.client = connect(server.settings())
         self.server = server
 
-    def publisher(self, keys: dict[str, str], **more: Any) -> Publisher:
+    async def publisher(self, keys: dict[str, str], **more: Any) -> Publisher:
         settings = self.settings(keys, **more)
+        await reconcile(Changes(self.database, self.clock), settings, self.clock)
         log = structlog.get_logger()
         limits = LimitsPublisher(settings, self.store, self.store, self.clock, log)
-        return Publisher(settings, self.client, self.clock, log, limits)
+        return Publisher(settings, self.client, self.database, clock=self.clock, log=log, limits=limits)
+
+    async def publish(self, keys: dict[str, str], **more: Any) -> tuple[int, int]:
+        return await (await self.publisher(keys, **more)).publish_all()
 
     def version(self, key_hash: str) -> int:
         return int(self.server.command("HGET", f"gateway:key:{key_hash}", "v"))
@@ -164,45 +172,47 @@ class WithKeys(Stand):
 
 @pytest.fixture
 async def keyed(valkey: Server, tmp_path: Path) -> Any:
-    stand = WithKeys(tmp_path, valkey)
+    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}")
+    stand = WithKeys(tmp_path, valkey, database)
     yield stand
     await stand.client.aclose()
+    await database.close()
 
 
 async def test_versions_of_keys(keyed: WithKeys) -> None:
-    await keyed.publisher({"one": ONE, "two": TWO}).publish_all()
+    await keyed.publish({"one": ONE, "two": TWO})
     one, two = keyed.key_id("one"), keyed.key_id("two")
     assert keyed.store.keys == {one: keyed.version(ONE), two: keyed.version(TWO)}
     assert keyed.store.calls == ["publish", "key versions"], "a key is not published before its limits"
     keyed.store.empty()
     keyed.clock.advance(1)
-    await keyed.publisher({"one": ONE, "two": TWO}).publish_all()
+    await keyed.publish({"one": ONE, "two": TWO})
     assert keyed.store.keys == {one: keyed.version(ONE), two: keyed.version(TWO)}, "also of those that did not change"
-    await keyed.publisher({"one": ONE, "two": TWO}).revoke("proj_a/two")
+    await (await keyed.publisher({"one": ONE, "two": TWO})).revoke("proj_a/two")
     assert keyed.store.keys[two] == keyed.version(TWO)
     before = keyed.version(ONE)
     keyed.clock.advance(1)
-    await keyed.publisher({"two": TWO}).publish_all()
+    await keyed.publish({"two": TWO})
     assert keyed.store.keys[one] == keyed.version(ONE) > before, "of a key that is gone too"
 
 
 async def test_a_key_in_the_place_of_another_one(keyed: WithKeys) -> None:
     """Whoever still has the old one is told so, whatever the clock says, and who has the new one is not."""
-    await keyed.publisher({"one": ONE}).publish_all()
+    await keyed.publish({"one": ONE})
     old = keyed.version(ONE)
     keyed.clock.advance(-3600)
-    await keyed.publisher({"one": TWO}).publish_all()
+    await keyed.publish({"one": TWO})
     assert keyed.store.keys[keyed.key_id("one")] == keyed.version(TWO) > old
-    await keyed.publisher({"one": TWO}).publish_all()
+    await keyed.publish({"one": TWO})
     assert keyed.store.keys[keyed.key_id("one")] == keyed.version(TWO)
-    await keyed.publisher({"one": ONE}).publish_all()
+    await keyed.publish({"one": ONE})
     assert keyed.store.keys[keyed.key_id("one")] == keyed.version(ONE)
 
 
 async def test_a_key_of_another_name(keyed: WithKeys) -> None:
-    await keyed.publisher({"one": ONE}).publish_all()
+    await keyed.publish({"one": ONE})
     keyed.clock.advance(-3600)
-    await keyed.publisher({"two": ONE}).publish_all()
+    await keyed.publish({"two": ONE})
     assert keyed.store.keys == {keyed.key_id("one"): keyed.version(ONE), keyed.key_id("two"): keyed.version(ONE)}
 
 
@@ -214,7 +224,7 @@ async def test_looking(keyed: WithKeys) -> None:
         if not reports or reports[-1] != away:
             reports.append(away)
 
-    publisher = keyed.publisher({"one": ONE}, spend={"day": 1})
+    publisher = await keyed.publisher({"one": ONE}, spend={"day": 1})
     tasks = Tasks()
     tasks.spawn(publisher.keep_published(report), "publish")
     await asyncio.wait_for(publisher.tried.wait(), 10)
@@ -243,7 +253,7 @@ async def test_a_folder_that_takes_no_file(keyed: WithKeys) -> None:
         reports.append(away)
 
     tasks = Tasks()
-    tasks.spawn(keyed.publisher({}).keep_published(report), "publish")
+    tasks.spawn((await keyed.publisher({})).keep_published(report), "publish")
     await eventually(lambda: bool(reports))
     assert "it cannot be remembered that spend limits are open" in reports[0]["spend"]
     await tasks.cancel()

@@ -12,8 +12,11 @@ import pytest
 import structlog
 
 from gateway.clock import ManualClock
+from gateway.control.registry.changes import Changes
+from gateway.control.registry.database import Database
 from gateway.control.registry.declared import UnknownKeyError
 from gateway.control.registry.publisher import Publisher
+from gateway.control.registry.reconcile import reconcile
 from gateway.redisdb.client import Client, connect
 from gateway.redisdb.failures import RedisFailure
 from gateway.settings.model import Settings
@@ -27,8 +30,9 @@ ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
 class Stand:
     """A server, and publishers of different settings for it."""
 
-    def __init__(self, server: Server, folder: Path) -> None:
+    def __init__(self, server: Server, folder: Path, database: Database) -> None:
         self.server = server
+        self.database = database
         self.folder = folder
         self.clock = ManualClock()
         self.client: Client = connect(server.settings())
@@ -43,8 +47,14 @@ class Stand:
             }
         )
 
-    def publisher(self, keys: dict[str, str], **more: Any) -> Publisher:
-        return Publisher(self.settings(keys, **more), self.client, self.clock, structlog.get_logger())
+    async def publisher(self, keys: dict[str, str], **more: Any) -> Publisher:
+        """A publisher of a registry that has followed these settings."""
+        settings = self.settings(keys, **more)
+        await reconcile(Changes(self.database, self.clock), settings, self.clock)
+        return Publisher(settings, self.client, self.database, clock=self.clock, log=structlog.get_logger())
+
+    async def publish(self, keys: dict[str, str], **more: Any) -> tuple[int, int]:
+        return await (await self.publisher(keys, **more)).publish_all()
 
     def key(self, key_hash: str) -> dict[str, Any]:
         found = self.server.command("HGET", f"gateway:key:{key_hash}", "d")
@@ -59,15 +69,22 @@ class Stand:
 
 
 @pytest.fixture
-async def stand(valkey: Server, tmp_path: Path) -> AsyncIterator[Stand]:
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def stand(valkey: Server, tmp_path: Path, database: Database) -> AsyncIterator[Stand]:
     valkey.command("CONFIG", "RESETSTAT")
-    stand = Stand(valkey, tmp_path)
+    stand = Stand(valkey, tmp_path, database)
     yield stand
     await stand.client.aclose()
 
 
 async def test_what_is_declared_is_published(stand: Stand) -> None:
-    assert await stand.publisher({"one": ONE, "two": TWO}, user="user-1", expires_at=7).publish_all() == (2, 0)
+    assert await stand.publish({"one": ONE, "two": TWO}, user="user-1", expires_at=7) == (2, 0)
     found = stand.key(ONE)
     assert (found["project_id"], found["user_id"], found["organization_id"]) == ("proj_a", "user-1", "org-gateway")
     assert found["expires_at"] == 7
@@ -77,75 +94,96 @@ async def test_what_is_declared_is_published(stand: Stand) -> None:
 
 
 async def test_what_has_not_changed_is_left_alone(stand: Stand) -> None:
-    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    await stand.publish({"one": ONE, "two": TWO})
     before = stand.published()
     stand.clock.advance(10)
-    assert await stand.publisher({"one": ONE, "two": TWO}).publish_all() == (0, 0)
+    assert await stand.publish({"one": ONE, "two": TWO}) == (0, 0)
     assert stand.published() == before
 
 
 async def test_what_has_changed_is_published_alone(stand: Stand) -> None:
-    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    await stand.publish({"one": ONE, "two": TWO})
     stand.clock.advance(10)
-    assert await stand.publisher({"one": ONE, "two": THREE}).publish_all() == (2, 1)
+    assert await stand.publish({"one": ONE, "two": THREE}) == (2, 1)
     assert stand.key(TWO)["revoked"] is True, "the old key of that name works no more"
     assert stand.key(THREE)["revoked"] is False
     stand.clock.advance(10)
-    assert await stand.publisher({"one": ONE, "two": THREE}).publish_all() == (0, 0), "withdrawn once"
+    assert await stand.publish({"one": ONE, "two": THREE}) == (0, 0), "withdrawn once"
     stand.clock.advance(10)
-    assert await stand.publisher({"one": ONE}, user="user-2").publish_all() == (2, 1)
+    assert await stand.publish({"one": ONE}, user="user-2") == (2, 1)
     assert stand.key(ONE)["user_id"] == "user-2"
     stand.clock.advance(10)
-    assert await stand.publisher({"one": ONE, "two": TWO}, user="user-2").publish_all() == (1, 0), "it is back"
+    assert await stand.publish({"one": ONE, "two": TWO}, user="user-2") == (1, 0), "it is back"
     assert stand.key(TWO)["revoked"] is False
 
 
 async def test_a_clock_that_was_set_back_does_not_keep_a_key_alive(stand: Stand) -> None:
-    await stand.publisher({"one": ONE}).publish_all()
+    await stand.publish({"one": ONE})
     version = stand.version(ONE)
     stand.clock.advance(-3600)
-    await stand.publisher({"one": ONE}).revoke("proj_a/one")
+    await (await stand.publisher({"one": ONE})).revoke("proj_a/one")
     assert stand.key(ONE)["revoked"] is True
-    assert stand.version(ONE) == version + 1
-    await stand.publisher({"one": ONE}, user="user-2").publish_all()
+    assert stand.version(ONE) > version
+    await stand.publish({"one": ONE}, user="user-2")
     assert stand.key(ONE)["user_id"] == "user-2"
 
 
 @pytest.mark.parametrize("by", ["name", "id", "hash", "declared hash"])
 async def test_revoking(stand: Stand, by: str) -> None:
-    publisher = stand.publisher({"one": ONE, "two": TWO})
+    publisher = await stand.publisher({"one": ONE, "two": TWO})
     await publisher.publish_all()
     names = {"name": "proj_a/one", "id": stand.key(ONE)["key_id"], "hash": ONE, "declared hash": f"sha256:{ONE}"}
     key = await publisher.revoke(names[by])
     assert key.name == "proj_a/one"
     assert (stand.key(ONE)["revoked"], stand.key(TWO)["revoked"]) == (True, False)
-    # Neither a start of this process, nor an empty Redis, nor another folder brings it back.
-    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    # Neither a start of this process nor an empty Redis brings it back.
+    await stand.publish({"one": ONE, "two": TWO})
     assert stand.key(ONE)["revoked"] is True
     stand.server.command("FLUSHALL")
-    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    await stand.publish({"one": ONE, "two": TWO})
     assert (stand.key(ONE)["revoked"], stand.key(TWO)["revoked"]) == (True, False)
-    stand.folder = stand.folder / "other"
-    stand.folder.mkdir()
-    await stand.publisher({"one": ONE, "two": TWO}).publish_all()
+    await stand.publish({"another": ONE, "two": TWO})
+    assert stand.key(ONE)["revoked"] is True, "nor does another name"
+    await stand.publish({"one": ONE, "two": TWO})
     assert stand.key(ONE)["revoked"] is True
-    assert (stand.folder / "revoked-keys").read_text() == f"{ONE}\n", "it knows by itself now"
     assert await publisher.revoke(ONE) == key, "twice does no harm"
 
 
+async def test_gateways_with_databases_of_their_own(stand: Stand, tmp_path: Path) -> None:
+    """What one has revoked is revoked at the other, though only Redis is common to both."""
+    other = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'other.sqlite'}")
+    keys = {"one": ONE, "two": TWO, "three": THREE}
+    here = await stand.publisher(keys)
+    stand.database, mine = other, stand.database
+    there = await stand.publisher(keys)
+    await here.publish_all()
+    await here.revoke("proj_a/one")
+    await there.publish_all()
+    assert [stand.key(h)["revoked"] for h in (ONE, TWO)] == [True, False]
+    await there.revoke("proj_a/two")
+    stand.server.command("FLUSHALL")
+    await here.publish_all()
+    assert [stand.key(h)["revoked"] for h in (ONE, TWO, THREE)] == [True, False, False], "it has not heard of the other"
+    await there.publish_all()
+    await here.publish_all()
+    assert [stand.key(h)["revoked"] for h in (ONE, TWO, THREE)] == [True, True, False]
+    stand.database = mine
+    await other.close()
+
+
 async def test_an_unknown_key(stand: Stand) -> None:
-    publisher = stand.publisher({"frontend": ONE, "backend": TWO})
+    publisher = await stand.publisher({"frontend": ONE, "backend": TWO})
     with pytest.raises(UnknownKeyError, match=r"no key is called proj_a/fronted; did you mean proj_a/frontend, "):
         await publisher.revoke("proj_a/fronted")
-    with pytest.raises(UnknownKeyError, match="no key is called xyz; the settings declare 2 keys"):
+    with pytest.raises(UnknownKeyError, match="no key is called xyz; there are 2 keys"):
         await publisher.revoke("xyz")
 
 
 async def test_many_keys(stand: Stand) -> None:
     keys = {f"k{n}": f"{n:064x}" for n in range(1500)}
-    assert await stand.publisher(keys).publish_all() == (1500, 0)
-    assert await stand.publisher(keys).publish_all() == (0, 0)
-    assert await stand.publisher({}).publish_all() == (1500, 1500)
+    assert await stand.publish(keys) == (1500, 0)
+    assert await stand.publish(keys) == (0, 0)
+    assert await stand.publish({}) == (1500, 1500)
 
 
 @contextlib.asynccontextmanager
@@ -166,7 +204,7 @@ async def kept(publisher: Publisher) -> AsyncIterator[list[dict[str, str]]]:
 
 
 async def test_a_redis_that_is_emptied_gets_the_keys_again(stand: Stand) -> None:
-    publisher = stand.publisher({"one": ONE, "two": TWO})
+    publisher = await stand.publisher({"one": ONE, "two": TWO})
     async with kept(publisher) as reports:
         await asyncio.wait_for(publisher.tried.wait(), 10)
         assert stand.key(ONE)
@@ -179,16 +217,17 @@ async def test_a_redis_that_is_emptied_gets_the_keys_again(stand: Stand) -> None
         assert stand.published() == before, "looking is not publishing"
 
 
-async def test_a_redis_that_comes_late_and_one_that_has_forgotten(start_server: StartServer, tmp_path: Path) -> None:
+async def test_a_redis_that_comes_late_and_one_that_has_forgotten(
+    start_server: StartServer, tmp_path: Path, database: Database
+) -> None:
     server = start_server(VALKEY, port=free_port(), start=False)
-    stand = Stand(server, tmp_path)
-    publisher = stand.publisher({"one": ONE})
+    stand = Stand(server, tmp_path, database)
+    publisher = await stand.publisher({"one": ONE})
     async with kept(publisher) as reports:
         await asyncio.wait_for(publisher.tried.wait(), 10)
         assert "keys are not published" in reports[0]["redis"]
         with pytest.raises(RedisFailure):
             await publisher.revoke(ONE)
-        assert (tmp_path / "revoked-keys").read_text() == f"{ONE}\n", "remembered all the same"
         server.start()
         await eventually(lambda: stand.key(ONE).get("revoked"))
         await eventually(lambda: reports[-1] == {})

@@ -1,0 +1,96 @@
+"""Changes of the registry: one transaction each, with a version and with what is to be published of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import msgspec
+from sqlalchemy import case, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.clock import Clock
+from gateway.control.registry.database import Database, insert_into
+from gateway.control.registry.tables import organizations, outbox
+
+Kind = Literal["key", "limits"]
+
+
+class Due(msgspec.Struct, frozen=True):
+    """What is to be published. subject: a key's hash in hex, or a field of the limits."""
+
+    organization_id: str
+    kind: Kind
+    subject: str
+    version: int
+
+
+class Change:
+    """A change that is under way. version: newer than all of its organization's before it, in Redis too."""
+
+    def __init__(self, connection: AsyncConnection, organization_id: str, version: int) -> None:
+        self.connection = connection
+        self.organization_id = organization_id
+        self.version = version
+
+    async def publish(self, kind: Kind, subject: str) -> None:
+        """When this change is done, what the read model says of this is to be made anew from the tables."""
+        row = {"organization_id": self.organization_id, "kind": kind, "subject": subject, "version": self.version}
+        new = insert_into(self.connection, outbox).values(row)
+        later = new.on_conflict_do_update(
+            index_elements=["organization_id", "kind", "subject"], set_={"version": new.excluded.version}
+        )
+        await self.connection.execute(later)
+
+
+class Changes:
+    """The only way to change the registry."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def ensure(self, organization_id: str) -> None:
+        """Sees to it that there is such an organization."""
+        async with self._database.transaction() as connection:
+            new = insert_into(connection, organizations).values(id=organization_id, version=0)
+            await connection.execute(new.on_conflict_do_nothing())
+
+    @asynccontextmanager
+    async def begin(self, organization_id: str) -> AsyncIterator[Change]:
+        """A change of an organization that is there. It is done when it ends without an error, and others of the same
+        organization wait until then: so versions become visible in their order.
+
+        Versions are microseconds since 1970, or one more than the last where the clock stands still or goes back: Redis
+        may hold some of a registry that is no more.
+        """
+        now_us = int(self._clock.wall() * 1_000_000)
+        async with self._database.transaction() as connection:
+            next_one = organizations.c.version + 1
+            version = await connection.scalar(
+                update(organizations)
+                .where(organizations.c.id == organization_id)
+                .values(version=case((next_one > now_us, next_one), else_=now_us))
+                .returning(organizations.c.version)
+            )
+            assert version is not None, "ensure was not called"
+            yield Change(connection, organization_id, version)
+
+    async def due(self, most: int | None = None) -> list[Due]:
+        """What waits to be published, oldest changes first."""
+        query = select(outbox).order_by(outbox.c.version, outbox.c.subject).limit(most)
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query)
+            return [Due(row.organization_id, row.kind, row.subject, row.version) for row in rows]
+
+    async def published(self, done: list[Due]) -> None:
+        """Redis has these: what was changed again meanwhile stays due."""
+        async with self._database.transaction() as connection:
+            for one in done:
+                await connection.execute(
+                    delete(outbox).where(
+                        outbox.c.organization_id == one.organization_id,
+                        outbox.c.kind == one.kind,
+                        outbox.c.subject == one.subject,
+                        outbox.c.version == one.version,
+                    )
+                )

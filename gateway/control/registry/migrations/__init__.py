@@ -1,0 +1,1 @@
+"""What was done to the tables since the first release, in order: alembic's folder."""
