@@ -89,9 +89,11 @@ def _engine(url: str) -> AsyncEngine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_async_engine(url, pool_size=_POOL, max_overflow=0, pool_timeout=_WAIT_S, pool_pre_ping=True)
+    if parsed.database in {None, "", ":memory:"}:
+        raise DatabaseError(f"{url} names no file: what is in memory is gone with the process")
     engine = create_async_engine(
         url,
-        async_creator=partial(_connect_sqlite, parsed.database or ":memory:"),
+        async_creator=partial(_connect_sqlite, str(parsed.database)),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=1,
         max_overflow=0,
@@ -103,9 +105,7 @@ def _engine(url: str) -> AsyncEngine:
 
 async def _connect_sqlite(file: str) -> aiosqlite.Connection:
     """A connection whose transactions begin where SQLAlchemy says, not where the driver guesses."""
-    folder = Path(file).parent
-    if not folder.is_dir():
-        raise OSError(f"there is no folder {folder}")
+    _make_file(Path(file))
     connection = aiosqlite.connect(file, timeout=_LOCK_S, isolation_level=None)
     connection._thread.daemon = True  # what is not closed must not keep a process from ending; as SQLAlchemy does
     await connection
@@ -116,6 +116,13 @@ async def _connect_sqlite(file: str) -> aiosqlite.Connection:
         await connection.close()
         raise
     return connection
+
+
+def _make_file(file: Path) -> None:
+    """For this user alone; SQLite's other files get what this one has."""
+    if not file.parent.is_dir():
+        raise OSError(f"there is no folder {file.parent}")
+    file.touch(mode=0o600)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -16,7 +16,7 @@ ANNOTATED = CONFIG / "gateway.yaml"
 # Without a default, or shown with an example instead of it.
 EXAMPLE_VALUES = {"data_dir", "upstreams", "projects"}
 # Of one plane alone, or of later versions.
-NOT_SHOWN = {"database", "control_url"}
+NOT_SHOWN = {"control_url"}
 
 
 @pytest.fixture(autouse=True)

@@ -138,6 +138,13 @@ async def test_transactions_of_many_tasks_wait_for_each_other(database_url: str)
     await database.close()
 
 
+async def test_the_files_are_ours_alone(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}")
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert modes == {"registry.sqlite": 0o600, "registry.sqlite-wal": 0o600}
+    await database.close()
+
+
 async def test_nobody_else_opens_the_file(tmp_path: Path) -> None:
     """Two connections, a checkpoint between them, and SQLite of before 3.51.3 may lose a commit."""
     file = tmp_path / "registry.sqlite"
@@ -158,6 +165,8 @@ async def test_nobody_else_opens_the_file(tmp_path: Path) -> None:
     ("url", "words"),
     [
         ("sqlite+aiosqlite:////nowhere/registry.sqlite", "there is no folder /nowhere"),
+        ("sqlite+aiosqlite://", "names no file"),
+        ("sqlite+aiosqlite:///:memory:", "names no file"),
         ("postgresql+asyncpg://somebody:hunter22@127.0.0.1:1/x", "Connect"),
     ],
 )
