@@ -35,7 +35,7 @@ from gateway.credentials import incorrect, read_key
 from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
 from gateway.keyspace import Keyspace
 from gateway.process import Child, serve_until_told
-from gateway.redisdb.client import Client, connect
+from gateway.redisdb.client import connect
 from gateway.redisdb.failures import RedisFailure
 from gateway.settings.model import Settings
 from gateway.settings.places import command_socket, control_socket
@@ -61,19 +61,12 @@ class Control:
     """One control process. limits: None publishes none."""
 
     def __init__(
-        self,
-        settings: Settings,
-        client: Client,
-        database: Database,
-        *,
-        clock: Clock,
-        log: Logger,
-        limits: LimitsPublisher | None = None,
+        self, settings: Settings, publisher: Publisher, *, log: Logger, limits: LimitsPublisher | None = None
     ) -> None:
         self._settings = settings
         self._log = log
         self._limits = limits
-        self.publisher = Publisher(settings, client, database, clock=clock, log=log, limits=limits)
+        self._publisher = publisher
         self._admin_hashes = [_admin_hash(key.reveal()) for key in settings.admin_keys]
         self._runners: list[web.AppRunner] = []
 
@@ -114,14 +107,14 @@ class Control:
     async def _revoke(self, request: web.Request) -> web.StreamResponse:
         try:
             name = msgspec.json.decode(await request.read(), type=dict[str, str])["key"]
-            key = await self.publisher.revoke(name)
+            key = await self._publisher.revoke(name)
         except (msgspec.MsgspecError, KeyError):
             return web.json_response({"error": 'expected {"key": "…"}'}, status=400)
         except UnknownKeyError as error:
             return web.json_response({"error": str(error)}, status=404)
         except RedisFailure as error:
             return web.json_response({"error": f"it will be revoked as soon as Redis answers: {error}"}, status=503)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             self._log.error("revocation_not_remembered", reason=words(error))
             return web.json_response({"error": f"it cannot be remembered: {words(error)}"}, status=500)
         self._log.info("key_revoked", key=key.key_id, name=key.name)
@@ -191,9 +184,10 @@ async def run(child: Child, clock: Clock) -> None:
     database = await _opened(settings, log)
     reconciled = await reconcile(Changes(database, clock), settings, clock)
     log.info("declared_reconciled", written=reconciled.written, withdrawn=reconciled.withdrawn)
-    control = Control(settings, client, database, clock=clock, log=log, limits=limits)
+    publisher = Publisher(settings, client, database, clock=clock, log=log, limits=limits)
+    control = Control(settings, publisher, log=log, limits=limits)
     await control.listen(child.sockets())
-    tasks.spawn(control.publisher.keep_published(child.health), "publish keys")
+    tasks.spawn(publisher.keep_published(child.health), "publish keys")
     trimmer = UsageTrimmer(client, keyspace, settings.organization_id, clock, log)
     tasks.spawn(trimmer.keep_trimmed(), "trim usage")
     sweeper = Sweeper(Reservations(client, keyspace, AccountScripts.load()), settings.organization_id, log)
@@ -202,7 +196,7 @@ async def run(child: Child, clock: Clock) -> None:
     tasks.spawn(pruner.keep_pruned(), "prune counters")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISH_S):
-            await control.publisher.tried.wait()  # workers that start now should find the keys
+            await publisher.tried.wait()  # workers that start now should find the keys
     await child.ready()
 
     async def drain(_deadline_s: float) -> None:

@@ -1,22 +1,22 @@
 """Changes of the registry: one transaction each, with a version and with what is to be published of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
 import msgspec
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import bindparam, case, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.clock import Clock
 from gateway.control.registry.database import Database, insert_into
 from gateway.control.registry.tables import organizations, outbox
 
-Kind = Literal["key", "limits"]
+Kind = Literal["key"]
 
 
 class Due(msgspec.Struct, frozen=True):
-    """What is to be published. subject: a key's hash in hex, or a field of the limits."""
+    """What is to be published. subject: a key's hash in hex."""
 
     organization_id: str
     kind: Kind
@@ -32,14 +32,16 @@ class Change:
         self.organization_id = organization_id
         self.version = version
 
-    async def publish(self, kind: Kind, subject: str) -> None:
-        """When this change is done, what the read model says of this is to be made anew from the tables."""
-        row = {"organization_id": self.organization_id, "kind": kind, "subject": subject, "version": self.version}
-        new = insert_into(self.connection, outbox).values(row)
+    async def publish(self, kind: Kind, subjects: Collection[str]) -> None:
+        """When this change is done, what the read model says of these is to be made anew from the tables."""
+        if not subjects:
+            return
+        new = insert_into(self.connection, outbox)
         later = new.on_conflict_do_update(
             index_elements=["organization_id", "kind", "subject"], set_={"version": new.excluded.version}
         )
-        await self.connection.execute(later)
+        common = {"organization_id": self.organization_id, "kind": kind, "version": self.version}
+        await self.connection.execute(later, [{**common, "subject": subject} for subject in subjects])
 
 
 class Changes:
@@ -82,15 +84,11 @@ class Changes:
             rows = await connection.execute(query)
             return [Due(row.organization_id, row.kind, row.subject, row.version) for row in rows]
 
-    async def published(self, done: list[Due]) -> None:
+    async def published(self, done: Sequence[Due]) -> None:
         """Redis has these: what was changed again meanwhile stays due."""
+        if not done:
+            return
+        these = [outbox.c[name] == bindparam(f"the_{name}") for name in Due.__struct_fields__]
+        rows = [{f"the_{name}": value for name, value in msgspec.structs.asdict(one).items()} for one in done]
         async with self._database.transaction() as connection:
-            for one in done:
-                await connection.execute(
-                    delete(outbox).where(
-                        outbox.c.organization_id == one.organization_id,
-                        outbox.c.kind == one.kind,
-                        outbox.c.subject == one.subject,
-                        outbox.c.version == one.version,
-                    )
-                )
+            await connection.execute(delete(outbox).where(*these), rows)

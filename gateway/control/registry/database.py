@@ -35,7 +35,7 @@ _SQLITE = (
 
 
 class DatabaseError(OSError):
-    """The database cannot be used; the message is for people, and holds no password."""
+    """The database cannot be used. The message is for people; it holds no secret, and the supervisor quotes it."""
 
 
 def database_url(settings: Settings) -> str:
@@ -43,10 +43,6 @@ def database_url(settings: Settings) -> str:
     if settings.database.url is not None:
         return settings.database.url.reveal()
     return f"sqlite+aiosqlite:///{Path(settings.data_dir).resolve() / 'registry.sqlite'}"
-
-
-class UnknownTablesError(Exception):
-    """The tables are of a newer gateway."""
 
 
 class Database:
@@ -69,7 +65,7 @@ class Database:
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(_migrate)
-        except (SQLAlchemyError, sqlite3.Error, OSError, UnknownTablesError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             await engine.dispose()
             raise DatabaseError(f"{make_url(url).render_as_string()}: {words(error)}") from None
         return cls(engine)
@@ -88,7 +84,14 @@ class Database:
 def _engine(url: str) -> AsyncEngine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_size=_POOL, max_overflow=0, pool_timeout=_WAIT_S, pool_pre_ping=True)
+        return create_async_engine(
+            url,
+            pool_size=_POOL,
+            max_overflow=0,
+            pool_timeout=_WAIT_S,
+            pool_pre_ping=True,
+            hide_parameters=True,  # in errors, which end up in logs
+        )
     if parsed.database in {None, "", ":memory:"}:
         raise DatabaseError(f"{url} names no file: what is in memory is gone with the process")
     engine = create_async_engine(
@@ -98,6 +101,7 @@ def _engine(url: str) -> AsyncEngine:
         pool_size=1,
         max_overflow=0,
         pool_timeout=_WAIT_S,
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
@@ -140,7 +144,7 @@ def _migrate(connection: Connection) -> None:
         return
     present = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none() or ""
     if present > HEAD:
-        raise UnknownTablesError(f"its tables are of a newer gateway (migration {present}; this one knows {HEAD})")
+        raise DatabaseError(f"its tables are of a newer gateway (migration {present}; this one knows {HEAD})")
     if present < HEAD:
         from gateway.control.registry.migrations.upgrade import upgrade  # noqa: PLC0415
 

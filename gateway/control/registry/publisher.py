@@ -51,7 +51,7 @@ class _Write(msgspec.Struct, frozen=True):
 
 class Publisher:
     """Publishes the registry's keys, and the limits of a settings file. Its methods raise RedisFailure if Redis does
-    not do its part, and SQLAlchemyError if the database does not.
+    not do its part, and SQLAlchemyError or OSError if the database does not.
 
     limits: None publishes keys alone.
     """
@@ -98,7 +98,7 @@ class Publisher:
                 if said != reason:  # once a reason, not once a second
                     said = reason
                     self._log.warning("keys_not_published", reason=said)
-                where = "database" if isinstance(error, SQLAlchemyError) else "redis"
+                where = "redis" if isinstance(error, RedisFailure) else "database"
                 await report({where: f"keys are not published: {reason}"})
             self.tried.set()
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -162,10 +162,10 @@ class Publisher:
             await self._client.execute("SADD", self._keyspace.revoked, key_hash.hex())
 
     async def publish_due(self) -> int:
-        """Works off what has changed; returns how many keys that were. Raises SQLAlchemyError too."""
+        """Works off what has changed; returns how many keys that were."""
         async with self._writing:
             due = await self._changes.due(_PER_ROUND)
-            hashes = [one.subject for one in due if one.kind == "key"]
+            hashes = [one.subject for one in due]
             records = {record.hash: record for record in await records_of(self._database, hashes)}
             if hashes:
                 await self._put(records, set(hashes) - records.keys())

@@ -110,8 +110,7 @@ async def _follow(change: Change, kind: _Kind, wanted: Mapping[str, Row], now: i
             new.append({"id": row_id, **row, "created_at": now, "declared": True, "version": change.version})
         elif not before["declared"] or any(before[name] != value for name, value in row.items()):
             moved[row_id] = _Moved(before, row)
-            another = {"revoked_at": None} if before.get("hash") != row.get("hash") else {}
-            changed[row_id] = {**row, **another, kind.gone: None, "declared": True, "version": change.version}
+            changed[row_id] = {**row, kind.gone: None, "declared": True, "version": change.version}
     gone = {kind.gone: now, "version": change.version}
     for row_id, before in present.items():
         if row_id not in wanted and before["declared"]:
@@ -142,5 +141,4 @@ async def _publish(change: Change, of_projects: Mapping[str, _Moved], of_keys: M
     for start in range(0, len(there), _AT_ONCE):
         of_these = api_keys.c.project_id.in_(there[start : start + _AT_ONCE])
         hashes |= set(await change.connection.scalars(select(api_keys.c.hash).where(of_these)))
-    for key_hash in sorted(hashes):
-        await change.publish("key", key_hash.hex())
+    await change.publish("key", sorted(key_hash.hex() for key_hash in hashes))

@@ -63,8 +63,6 @@ projects = Table(
     Column("name", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("archived_at", BigInteger),
-    Column("external_key_id", Text),
-    Column("residency", String(40)),
     *_changes(),
     Index(None, "organization_id", "created_at", "id"),
 )
@@ -82,18 +80,6 @@ users = Table(
     *_changes(),
     Index(None, "organization_id", "email", unique=True),
     Index(None, "organization_id", "created_at", "id"),
-)
-
-project_users = Table(
-    "project_users",
-    metadata,
-    Column("project_id", _ID, ForeignKey("projects.id"), primary_key=True),
-    Column("user_id", _ID, ForeignKey("users.id"), primary_key=True),
-    Column("role", String(128), nullable=False),  # owner, member, or the name of a custom role
-    Column("created_at", BigInteger, nullable=False),
-    *_changes(),
-    Index(None, "project_id", "created_at", "user_id"),
-    Index(None, "user_id"),
 )
 
 service_accounts = Table(
@@ -119,11 +105,8 @@ api_keys = Table(
     Column("name", Text, nullable=False),
     Column("hash", _HASH, nullable=False),  # SHA-256 of the key
     Column("shown", String(40), nullable=False),  # what of the key may be shown
-    Column("scopes", Text, nullable=False, server_default=""),  # one a line; none means all
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
-    Column("last_used_at", BigInteger),
-    Column("revoked_at", BigInteger),
     Column("removed_at", BigInteger),  # the settings do not declare it any more
     *_changes(),
     CheckConstraint("(user_id IS NULL) <> (service_account_id IS NULL)", name="one_owner"),
@@ -132,7 +115,7 @@ api_keys = Table(
     Index(None, "service_account_id"),
     Index(None, "hash"),
 )
-_alive = api_keys.c.revoked_at.is_(None) & api_keys.c.removed_at.is_(None)
+_alive = api_keys.c.removed_at.is_(None)
 Index("ux_api_keys_hash", api_keys.c.hash, unique=True, sqlite_where=_alive, postgresql_where=_alive)
 
 revoked_hashes = Table(
@@ -142,46 +125,11 @@ revoked_hashes = Table(
     Column("revoked_at", BigInteger, nullable=False),
 )
 
-admin_api_keys = Table(
-    "admin_api_keys",
-    metadata,
-    _id(),
-    _of("organization_id", "organizations"),
-    _of("user_id", "users", nullable=True),  # who made it, if a user did
-    Column("name", Text, nullable=False),
-    Column("hash", _HASH, nullable=False, unique=True),
-    Column("shown", String(40), nullable=False),
-    Column("role", String(20), nullable=False),  # owner or reader
-    Column("scopes", Text, nullable=False, server_default=""),
-    Column("created_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger),
-    Column("last_used_at", BigInteger),
-    Column("revoked_at", BigInteger),
-    *_changes(),
-    Index(None, "organization_id", "created_at", "id"),
-)
-
 outbox = Table(
     "outbox",  # what is to be published; a row is taken away when Redis has it
     metadata,
     Column("organization_id", _ID, primary_key=True),
-    Column("kind", String(20), primary_key=True),  # what of the read model: key or limits
-    Column("subject", _ID, primary_key=True),  # a key's hash in hex, or a field of the limits
+    Column("kind", String(20), primary_key=True),  # what of the read model: key
+    Column("subject", _ID, primary_key=True),  # a key's hash in hex
     Column("version", BigInteger, nullable=False),
-)
-
-audit_logs = Table(
-    "audit_logs",
-    metadata,
-    _id(),
-    _of("organization_id", "organizations"),
-    Column("effective_at", BigInteger, nullable=False),
-    Column("type", String(80), nullable=False),
-    Column("project_id", _ID),
-    Column("actor_id", _ID),
-    Column("actor_email", Text),
-    Column("resource_id", _ID),
-    Column("number", BigInteger, nullable=False),  # of the change; orders one second's
-    Column("body", Text, nullable=False),  # the rest of the object, as JSON
-    Index(None, "organization_id", "effective_at", "number", "id"),
 )

@@ -14,6 +14,7 @@ from gateway.clock import ManualClock
 from gateway.control.app import Control
 from gateway.control.registry.database import Database, database_url
 from gateway.control.registry.limits import LimitsPublisher
+from gateway.control.registry.publisher import Publisher
 from gateway.redisdb.client import connect
 from gateway.settings.model import Redis
 from gateway.settings.places import command_socket
@@ -100,7 +101,8 @@ async def control(folder: Path, store: MemoryLimitsStore | None) -> AsyncIterato
     clock, log = ManualClock(), structlog.get_logger()
     limits = LimitsPublisher(settings, store, store, clock, log) if store is not None else None
     database = await Database.open(database_url(settings))
-    process = Control(settings, client, database, clock=clock, log=log, limits=limits)
+    publisher = Publisher(settings, client, database, clock=clock, log=log, limits=limits)
+    process = Control(settings, publisher, log=log, limits=limits)
     await process.listen([])
     try:
         with capture_logs():  # else they would be printed among what the command says

@@ -33,8 +33,7 @@ async def changes(database: Database, clock: ManualClock) -> Changes:
 
 async def publish(changes: Changes, *subjects: str, organization: str = ORG) -> int:
     async with changes.begin(organization) as change:
-        for subject in subjects:
-            await change.publish("key", subject)
+        await change.publish("key", subjects)
     return change.version
 
 
@@ -59,7 +58,7 @@ async def test_a_change_that_fails_leaves_nothing(changes: Changes) -> None:
 
     async def fail() -> None:
         async with changes.begin(ORG) as change:
-            await change.publish("key", "key_b")
+            await change.publish("key", ["key_b"])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

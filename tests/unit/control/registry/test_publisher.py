@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.clock import ManualClock
 from gateway.control.registry.changes import Changes
@@ -215,6 +216,22 @@ async def test_a_redis_that_is_emptied_gets_the_keys_again(stand: Stand) -> None
         before = stand.published()
         await eventually(lambda: stand.server.calls("info") > 3)
         assert stand.published() == before, "looking is not publishing"
+
+
+async def test_a_database_that_is_away(stand: Stand) -> None:
+    """It is named, and not Redis; what is published stays."""
+    publisher = await stand.publisher({"one": ONE})
+    await publisher.publish_all()
+    nobody = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/registry")
+    settings = stand.settings({"one": ONE})
+    publisher = Publisher(settings, stand.client, Database(nobody), clock=stand.clock, log=structlog.get_logger())
+    async with kept(publisher) as reports:
+        await asyncio.wait_for(publisher.tried.wait(), 10)
+        assert reports[0].keys() == {"database"}
+        with pytest.raises(OSError):
+            await publisher.revoke(ONE)
+    assert stand.key(ONE)["revoked"] is False
+    await nobody.dispose()
 
 
 async def test_a_redis_that_comes_late_and_one_that_has_forgotten(

@@ -1,4 +1,4 @@
-"""The registry: projects, people, service accounts, keys, what is to be published, the audit log."""
+"""The registry: projects, people, service accounts, keys, and what is to be published."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,11 +11,8 @@ def upgrade() -> None:
     _organizations()
     _outbox()
     _revoked_hashes()
-    _audit_logs()
     _projects()
     _users()
-    _admin_api_keys()
-    _project_users()
     _service_accounts()
     _api_keys()
 
@@ -49,30 +46,6 @@ def _revoked_hashes() -> None:
     )
 
 
-def _audit_logs() -> None:
-    op.create_table(
-        "audit_logs",
-        sa.Column("id", sa.String(length=128), nullable=False),
-        sa.Column("organization_id", sa.String(length=128), nullable=False),
-        sa.Column("effective_at", sa.BigInteger(), nullable=False),
-        sa.Column("type", sa.String(length=80), nullable=False),
-        sa.Column("project_id", sa.String(length=128), nullable=True),
-        sa.Column("actor_id", sa.String(length=128), nullable=True),
-        sa.Column("actor_email", sa.Text(), nullable=True),
-        sa.Column("resource_id", sa.String(length=128), nullable=True),
-        sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_audit_logs_organization_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_logs")),
-    )
-    op.create_index(
-        op.f("ix_audit_logs_organization_id_effective_at_number_id"),
-        "audit_logs",
-        ["organization_id", "effective_at", "number", "id"],
-        unique=False,
-    )
-
-
 def _projects() -> None:
     op.create_table(
         "projects",
@@ -81,8 +54,6 @@ def _projects() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("archived_at", sa.BigInteger(), nullable=True),
-        sa.Column("external_key_id", sa.Text(), nullable=True),
-        sa.Column("residency", sa.String(length=40), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("declared", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_projects_organization_id")),
@@ -117,60 +88,6 @@ def _users() -> None:
     op.create_index(op.f("ix_users_organization_id_email"), "users", ["organization_id", "email"], unique=True)
 
 
-def _admin_api_keys() -> None:
-    op.create_table(
-        "admin_api_keys",
-        sa.Column("id", sa.String(length=128), nullable=False),
-        sa.Column("organization_id", sa.String(length=128), nullable=False),
-        sa.Column("user_id", sa.String(length=128), nullable=True),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("shown", sa.String(length=40), nullable=False),
-        sa.Column("role", sa.String(length=20), nullable=False),
-        sa.Column("scopes", sa.Text(), server_default="", nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("expires_at", sa.BigInteger(), nullable=True),
-        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
-        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
-        sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("declared", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["organization_id"], ["organizations.id"], name=op.f("fk_admin_api_keys_organization_id")
-        ),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_admin_api_keys_user_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_admin_api_keys")),
-        sa.UniqueConstraint("hash", name=op.f("uq_admin_api_keys_hash")),
-    )
-    op.create_index(
-        op.f("ix_admin_api_keys_organization_id_created_at_id"),
-        "admin_api_keys",
-        ["organization_id", "created_at", "id"],
-        unique=False,
-    )
-
-
-def _project_users() -> None:
-    op.create_table(
-        "project_users",
-        sa.Column("project_id", sa.String(length=128), nullable=False),
-        sa.Column("user_id", sa.String(length=128), nullable=False),
-        sa.Column("role", sa.String(length=128), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("declared", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_project_users_project_id")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_project_users_user_id")),
-        sa.PrimaryKeyConstraint("project_id", "user_id", name=op.f("pk_project_users")),
-    )
-    op.create_index(
-        op.f("ix_project_users_project_id_created_at_user_id"),
-        "project_users",
-        ["project_id", "created_at", "user_id"],
-        unique=False,
-    )
-    op.create_index(op.f("ix_project_users_user_id"), "project_users", ["user_id"], unique=False)
-
-
 def _service_accounts() -> None:
     op.create_table(
         "service_accounts",
@@ -203,11 +120,8 @@ def _api_keys() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("shown", sa.String(length=40), nullable=False),
-        sa.Column("scopes", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=True),
-        sa.Column("last_used_at", sa.BigInteger(), nullable=True),
-        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("removed_at", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("declared", sa.Boolean(), server_default=sa.false(), nullable=False),
@@ -230,6 +144,6 @@ def _api_keys() -> None:
         "api_keys",
         ["hash"],
         unique=True,
-        sqlite_where=sa.text("revoked_at IS NULL AND removed_at IS NULL"),
-        postgresql_where=sa.text("revoked_at IS NULL AND removed_at IS NULL"),
+        sqlite_where=sa.text("removed_at IS NULL"),
+        postgresql_where=sa.text("removed_at IS NULL"),
     )
