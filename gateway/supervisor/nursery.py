@@ -1,6 +1,6 @@
 """Keeps the nursery: a process that has imported what a worker needs, and forks one when one is wanted.
 
-A worker that is forked is there in a fiftieth of the time that imports take, shares memory with the others as far as
+A worker that is forked is there in a tenth of the time that imports take, shares memory with the others as far as
 nobody writes to it, and has its code at the same addresses, so that workers which take turns on a CPU find it warm.
 """
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -31,6 +32,7 @@ metadata = MetaData(
 )
 _ID = String(128)
 _HASH = LargeBinary(32)
+_THERE = "removed_at IS NULL"
 
 
 def _id() -> Column[str]:
@@ -114,9 +116,9 @@ api_keys = Table(
     Index(None, "user_id"),
     Index(None, "service_account_id"),
     Index(None, "hash"),
+    # Of the keys that are there no two have one hash.
+    Index("ux_api_keys_hash", "hash", unique=True, sqlite_where=text(_THERE), postgresql_where=text(_THERE)),
 )
-_alive = api_keys.c.removed_at.is_(None)
-Index("ux_api_keys_hash", api_keys.c.hash, unique=True, sqlite_where=_alive, postgresql_where=_alive)
 
 revoked_hashes = Table(
     "revoked_hashes",  # of API keys: none of them works again, whatever row has it
