@@ -3,25 +3,24 @@
 import ast
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
+from made_page import ROOT, hold
 from msgspec import inspect
 
 from gateway.settings.check import bare, describe
 from gateway.settings.model import Settings
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "gateway" / "settings"
-MODELS = (SETTINGS / "model.py", SETTINGS / "limits.py")
-PAGE = ROOT / "docs" / "settings.md"
+MODELS = (SETTINGS / "model.py", SETTINGS / "limits.py", SETTINGS / "tokens.py")
 MANY = 10  # places that are not listed
 HEAD = """\
 # Settings
 
-Made from `model.py` and `limits.py` in `gateway/settings` by `.ci/settings_doc.py --write`; not to be edited by hand.
-The annotated example is [config/gateway.yaml](../config/gateway.yaml); beside it there is one small example per use.
+Made from `model.py`, `limits.py` and `tokens.py` in `gateway/settings` by `.ci/settings_doc.py --write`; not to be
+edited by hand. The annotated example is [config/gateway.yaml](../config/gateway.yaml); beside it there is one small
+example per use.
 
 Settings are one YAML file. `gateway check-config FILE` says all that is wrong with it: file and line, the path of the
 setting, the form that is expected. Unknown and repeated settings are refused. `true` and `false` are the only truth
@@ -174,14 +173,5 @@ def page() -> str:
     return "".join(parts)
 
 
-def main() -> int:
-    wanted = page()
-    if "--write" in sys.argv:
-        PAGE.write_text(wanted)
-    fits = PAGE.exists() and PAGE.read_text() == wanted
-    print("settings page: ok" if fits else "docs/settings.md is not what it should be; run .ci/settings_doc.py --write")
-    return 0 if fits else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(hold("docs/settings.md", page()))

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import secrets
 from collections.abc import Mapping
 
 from gateway.errors import INCORRECT_API_KEY, NO_API_KEY, GatewayError
@@ -37,6 +38,16 @@ def read_key(headers: Mapping[str, str], *, websocket: bool = False) -> str:
     if len(key) > _LONGEST or not key.isascii():
         raise incorrect(key)
     return key
+
+
+def new_key(prefix: str = "sk-gw-") -> str:
+    """A random key of 256 bits, in the form that secret scanners know keys by."""
+    return prefix + secrets.token_urlsafe(32)
+
+
+def abbreviated(key: str) -> str:
+    """What of a key of ours may be shown later on, as OpenAI's `redacted_value`s are."""
+    return f"{key[:8]}...{key[-4:]}"
 
 
 def digest(key: str) -> bytes:

@@ -55,6 +55,9 @@ INCORRECT_API_KEY = ErrorKind(
     "incorrect_api_key", Fault.DOWNSTREAM, 401, _INVALID, "invalid_api_key",
     "Incorrect API key provided: {key}. You can find your API key at " + _KEYS_PAGE + ".",
 )  # fmt: skip
+INVALID_TOKEN = ErrorKind(
+    "invalid_token", Fault.DOWNSTREAM, 401, _INVALID, "invalid_token", "Your access token is not accepted: {reason}."
+)
 KEYS_UNAVAILABLE = ErrorKind(
     "keys_unavailable", Fault.GATEWAY, 503, _UNAVAILABLE, "key_check_unavailable",
     "API keys cannot be checked right now. Please try again later.", retry_after_s=1,
@@ -78,6 +81,18 @@ MODEL_WITHOUT_PRICE = ErrorKind(
     "model_without_price", Fault.DOWNSTREAM, 403, _INVALID, "model_not_allowed",
     "The model `{model}` has no price at this gateway, whose settings refuse such models. "
     "An operator can give it one with the setting `prices.models`.",
+)  # fmt: skip
+MODEL_DENIED = ErrorKind(
+    "model_denied", Fault.DOWNSTREAM, 403, _INVALID, "model_not_found",
+    "Project `{project}` does not have access to model `{model}`",
+)  # fmt: skip
+TOOL_DENIED = ErrorKind(
+    "tool_denied", Fault.DOWNSTREAM, 403, _INVALID, "tool_not_allowed",
+    "Project `{project}` does not have access to the hosted tool `{tool}`.",
+)  # fmt: skip
+TIER_DENIED = ErrorKind(
+    "tier_denied", Fault.DOWNSTREAM, 400, _INVALID, None,
+    "Invalid service_tier argument: The requested service tier is not allowed for this project.",
 )  # fmt: skip
 UNMETERED_OPERATION = ErrorKind(
     "unmetered_operation", Fault.DOWNSTREAM, 403, _INVALID, "operation_not_allowed",
@@ -174,6 +189,48 @@ LIMITS_UNAVAILABLE = ErrorKind(
     "Limits cannot be checked right now. Please try again later.", retry_after_s=1,
 )  # fmt: skip
 
+# The admin API
+MISSING_SCOPES = ErrorKind(
+    "missing_scopes", Fault.DOWNSTREAM, 401, _INVALID, "insufficient_permissions",
+    "You have insufficient permissions for this operation. Missing scopes: {scope}. Check that you have the correct "
+    "role in your organization (Reader, Writer, Owner) and project (Member, Owner), and if you're using a restricted "
+    "API key, that it has the necessary scopes.",
+)  # fmt: skip
+NOT_FOUND = ErrorKind("not_found", Fault.DOWNSTREAM, 404, _INVALID, "not_found", "No such {what}: '{id}'.")
+NO_SUCH_REQUEST = ErrorKind(
+    "no_such_request", Fault.DOWNSTREAM, 404, _INVALID, "not_found",
+    "No such request: '{id}'. Calls are kept for {days} days, and take a second or two to get here. Those that reached "
+    "no upstream are here only if a limit refused them, and of many that it refused in a minute only the first ones.",
+)  # fmt: skip
+NOT_SERVED = ErrorKind(
+    "not_served", Fault.DOWNSTREAM, 404, _INVALID, "not_supported",
+    "This gateway does not have {what}: {reason}.",
+)  # fmt: skip
+MISSING_PARAMETER = ErrorKind(
+    "missing_parameter", Fault.DOWNSTREAM, 400, _INVALID, "missing_required_parameter",
+    "Missing required parameter: '{param}'.",
+)  # fmt: skip
+UNKNOWN_PARAMETER = ErrorKind(
+    "unknown_parameter", Fault.DOWNSTREAM, 400, _INVALID, "unknown_parameter", "Unknown parameter: '{param}'."
+)
+INVALID_VALUE = ErrorKind(
+    "invalid_value", Fault.DOWNSTREAM, 400, _INVALID, "invalid_value", "Invalid value for '{param}': {reason}."
+)
+ALREADY_THERE = ErrorKind(
+    "already_there", Fault.DOWNSTREAM, 400, _INVALID, "already_exists", "There is already {what}."
+)
+NOT_NOW = ErrorKind(  # what is asked for is well-formed, and what it is asked of is not in a state for it
+    "not_now", Fault.DOWNSTREAM, 400, _INVALID, "invalid_state", "{reason}."
+)
+DECLARED = ErrorKind(
+    "declared", Fault.DOWNSTREAM, 400, _INVALID, "declared_in_settings",
+    "{what} is declared in the gateway's settings file, and can be changed there only.",
+)  # fmt: skip
+TOO_MANY_FAILURES = ErrorKind(
+    "too_many_failures", Fault.DOWNSTREAM, 429, "requests", _LIMITED,
+    "Too many requests with wrong keys. Please try again later.", retry_after_s=10,
+)  # fmt: skip
+
 # The gateway
 INTERNAL = ErrorKind(
     "internal", Fault.GATEWAY, 500, _SERVER, None,
@@ -190,10 +247,6 @@ DRAINING = ErrorKind(
 ADMIN_UNAVAILABLE = ErrorKind(
     "admin_unavailable", Fault.GATEWAY, 503, _UNAVAILABLE, "admin_api_unavailable",
     "The admin API is not reachable right now. Please try again later.", retry_after_s=2,
-)  # fmt: skip
-ADMIN_NOT_IMPLEMENTED = ErrorKind(
-    "admin_not_implemented", Fault.GATEWAY, 501, _SERVER, "not_implemented",
-    "This version of the gateway does not serve the admin API yet.", retry=False,
 )  # fmt: skip
 
 # The upstream

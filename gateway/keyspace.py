@@ -17,11 +17,13 @@ These keys are written and read by the scripts of `accounts/`, which make their 
 
 | key                | type       | holds                                               | life          |
 | ------------------ | ---------- | --------------------------------------------------- | ------------- |
-| `usage`            | stream     | `id`, `e` UsageEvent as JSON; read by the trimmer   | trimmed       |
+| `usage`            | stream     | `id`, `e` UsageEvent as JSON; read by the ledger    | until folded      |
+| `usage:ledger`     | string     | the name of the ledger that folds it                | a minute      |
 | `usage:ids:<m>`    | set        | ids of settled events of the minute m               | 10 minutes    |
 | `versions`         | hash       | `epoch`, `limits` and `key:<key id>`: versions      | for ever      |
-| `limits`           | hash       | `o`, `p:…`, `u:…`, `k:…`: LimitDocument as JSON     | for ever      |
+| `limits`           | hash       | `o`, `p:…`, `u:…`, `m:…`, `k:…`: LimitDocument JSON | for ever      |
 | `limits:log`       | sorted set | the same fields by the version that wrote them last | for ever      |
+| `limits:sources`   | hash       | the registry's version of each of these fields      | for ever      |
 | `buckets`          | hash       | buckets and running counts:                         | for ever      |
 |                    |            | `b:<kind>:<for>`: full again when, µs/16 since 2026 | 10 s longer   |
 |                    |            | `c:<for>`: how many calls run                       | while some do |
@@ -30,19 +32,21 @@ These keys are written and read by the scripts of `accounts/`, which make their 
 |                    |            | `m<yyyymm>:<subject>`                               | 13 months     |
 |                    |            | `t:<subject>`, of all time                          | for ever      |
 | `r:<id>`           | string     | a reservation, while it lives                       | until it ends |
-|                    |            | after a sweep a note of what that charged           | a day         |
+|                    |            | after a sweep, or a settle ahead of its event, a    | a day         |
+|                    |            | note of what that charged                           |               |
 |                    |            | after a cancel, or a settle without it, a tombstone | 2 minutes     |
 | `leases`           | sorted set | ids of living reservations by when it ends, µs      | while some do |
 | `workers`          | sorted set | names of workers by when their own ends, µs         | while some do |
 | `refusals`         | stream     | `r` Refusal as JSON, of `accounts/refusals.py`      | the newest    |
 | `refusals:told:<m>`| hash       | how many of the minute m were told, of each kind    | 5 minutes     |
 
-<for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. <subject>: `o`, `p:<id>`, `u:<id>`, `k:<id>`. The
+<for>: `o:<id>`, `p:<id>`, `u:<id>`, `k:<id>`, `m:<project>:<model>`. <subject>: `o`, `p:<id>`, `u:<id>`, `k:<id>`,
+`m:<project>:<user>` (but for service accounts). The
 fields of `buckets` and `spend` live so long and until `control/jobs/pruner.py` finds them, once a minute; it also puts
 a long value into a field without a name, so that servers keep these hashes as tables.
 
-trimmer: `control/jobs/usage_trimmer.py`. The minute m is that of the event's at_us since 1970; its ids live for so long
-after the last write.
+The stream is trimmed up to what the ledger has. The minute m is that of the event's at_us since 1970; its ids live for
+so long after the last write.
 
 `prefix` is the setting `redis.prefix`. Key lookups carry no hash tag: they spread over a cluster's slots.
 """

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Scope = Literal["organization", "project", "project_model", "user", "key"]
+Scope = Literal["organization", "project", "project_model", "user", "member", "key"]  # member: a user in one project
 Unit = Literal["requests", "tokens", "images", "audio_bytes", "batch_tokens"]
 Window = Literal["day", "week", "month", "total"]
 Reserve = Literal["strict", "adaptive"]
@@ -41,6 +41,7 @@ RATES: Mapping[str, RateKind] = MappingProxyType({
 CONCURRENT = "concurrent_requests"  # beside the rates: it has no period
 
 WINDOWS: tuple[Window, ...] = ("day", "week", "month", "total")
+NANO_USD_IN_A_CENT = 10_000_000
 ORGANIZATION_FIELD = "o"  # of the organization's document; the others are made by the functions below
 
 
@@ -73,6 +74,27 @@ class LimitSet(msgspec.Struct, frozen=True, omit_defaults=True):
 NONE = LimitSet()
 
 
+class ModelPermissions(msgspec.Struct, frozen=True):
+    """Which models a project may call. models: names as OpenAI's API has them, in lower case."""
+
+    mode: Literal["allow_list", "deny_list"]
+    models: tuple[str, ...]
+
+
+class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What calls of a project may use. models: None is all. denied_tools: hosted tools, of HOSTED_TOOLS. default_tier:
+    for calls that name none, or `auto`; None is as the upstream decides. tiers: beside the standard one; None is all.
+    """
+
+    models: ModelPermissions | None = None
+    denied_tools: tuple[str, ...] = ()
+    default_tier: str | None = None
+    tiers: tuple[str, ...] | None = None
+
+
+HOSTED_TOOLS = ("file_search", "web_search", "image_generation", "mcp", "code_interpreter")
+
+
 class LimitDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What the read model holds for one organization, project, user or key, as JSON.
 
@@ -80,10 +102,12 @@ class LimitDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     that is not named, each its own bucket. Names of models and groups are in lower case, also where they are looked up,
     so that nobody gets a second bucket by writing GPT.
 
+    A user in one project has spend limits only.
+
     keys, users, projects, project_models: what those beneath inherit, kind by
     kind; keys in an organization's and in projects' documents, the others in the organization's only. groups: model
     patterns (`*` stands for anything) that share a bucket, in the organization's only. reserve: in the organization's
-    and projects'.
+    and projects'. permissions: in projects' only.
     """
 
     own: LimitSet = NONE
@@ -94,6 +118,7 @@ class LimitDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     project_models: dict[str, LimitSet] = {}
     groups: dict[str, tuple[str, ...]] = {}
     reserve: Reserve | None = None
+    permissions: Permissions | None = None
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -114,6 +139,10 @@ def project_field(project_id: str) -> str:
 
 def user_field(user_id: str) -> str:
     return f"u:{user_id}"
+
+
+def member_field(project_id: str, user_id: str) -> str:
+    return f"m:{project_id}:{user_id}"
 
 
 def key_field(key_id: str) -> str:

@@ -1,4 +1,8 @@
-"""What travels between rooms. Frozen values, cheap to make: the hot path makes several a request."""
+"""What travels between rooms. Frozen values, cheap to make: the hot path makes several a request.
+
+Usage, of which a ledger holds thousands at once, is not looked at by the garbage collector (`gc=False`): none of it can
+refer to itself.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -43,8 +47,9 @@ class Secret:
 
 class Principal(msgspec.Struct, frozen=True):
     """Who is calling, as the read model knows it. Ids are OpenAI's style; user_id is the organization user who owns the
-    key, or the key's own service account. expires_at: seconds since 1970. version: of the record, for whoever asks
-    whether this is the newest; not in the record itself.
+    key, or the key's own service account. expires_at: seconds since 1970. scopes: what the key is restricted to
+    (`api.responses.write`); none: it may do everything. version: of the record, for whoever asks whether this is the
+    newest; not in the record itself.
     """
 
     key_id: str
@@ -54,6 +59,7 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at: int | None = None
     revoked: bool = False
     version: int = 0
+    scopes: tuple[str, ...] = ()
 
 
 class FormFacts(msgspec.Struct, frozen=True):
@@ -99,7 +105,7 @@ class HeadFacts(msgspec.Struct, frozen=True):
     searches: bool = False
 
 
-class Taking(msgspec.Struct, frozen=True):
+class Taking(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a call takes of its limits when it is reserved. The units are those of `limits.Unit`; tokens are those of
     input and output together, nano_usd is 10^-9 dollars.
     """
@@ -112,7 +118,7 @@ class Taking(msgspec.Struct, frozen=True):
     nano_usd: int = 0
 
 
-class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):
+class Quantities(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How much of what a call used. Tokens are counted as in OpenAI's `usage`: the totals hold their parts.
 
     input_tokens holds text, audio and image, cached and written to the cache; output_tokens holds reasoning, audio and
@@ -141,7 +147,7 @@ class Quantities(msgspec.Struct, frozen=True, omit_defaults=True):
     file_searches: int = 0
 
 
-class Cost(msgspec.Struct, frozen=True, array_like=True):
+class Cost(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A part of a line's price. item: as OpenAI's costs API has it, `gpt-6-astra, input_tokens`. unit: a key of
     `pricing.units.UNITS`, in which the quantity is counted.
     """
@@ -152,12 +158,13 @@ class Cost(msgspec.Struct, frozen=True, array_like=True):
     nano_usd: int
 
 
-class UsageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class UsageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """What one attempt used of one thing, and what that costs.
 
     category: of OpenAI's usage API, None for what only its costs API shows. models: as the client named it, as the
     upstream was asked, as the answer says. service_tier: as the answer says, lower case, empty if it does not.
     image_*: of images, as in the request: `1024x1024`, `image.generation`, `hd`; a video's frame size, too.
+    context_level: of a web search, `low`, `medium`, `high`. vector_store_id: of a file search. Both empty if unknown.
     object_id: of what was made, for corrections and against counting twice. nano_usd: 10^-9 dollars, the sum of the
     costs; None until priced.
     """
@@ -175,12 +182,53 @@ class UsageLine(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     image_size: str = ""
     image_source: str = ""
     image_quality: str = ""
+    context_level: str = ""
+    vector_store_id: str = ""
     object_id: str = ""
     nano_usd: int | None = None
     costs: tuple[Cost, ...] = ()
 
 
-class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class SeenStore(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What an answer said of a vector store. bytes: None if it tells only that something was put in or taken out.
+    changing: files are being processed, so the size is not the last word. gone: it was deleted, or has expired.
+    """
+
+    id: str
+    upstream: str = ""
+    bytes: int | None = None
+    changing: bool = False
+    gone: bool = False
+
+
+class Checked(msgspec.Struct, frozen=True, array_like=True):
+    """A limit that a call was held against. limit: its name in settings, `spend.month` of spend. scope: of
+    `limits.Scope`; it is counted for that one of the call's ids. value: in the limit's own unit, nano-USD of spend.
+    model: as in `limits.Applied`. shadow: it refuses nothing.
+    """
+
+    limit: str
+    scope: str
+    value: int
+    model: str = ""
+    shadow: bool = False
+
+
+class Tried(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt at an upstream. attempt: its number, 0 if the upstream could not be connected to. status: of the
+    answer, 0 if none began. error: name of the error kind that ended it, empty for none. ms: from its beginning to the
+    head of the answer; to the error, if there is one. request_id: the upstream's, by which clients know the call.
+    """
+
+    attempt: int
+    upstream: str
+    status: int = 0
+    error: str = ""
+    ms: int = 0
+    request_id: str = ""
+
+
+class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """All that one call used; on a socket, all that one response used. The ledger folds its lines.
 
     id: of the call, `req_…`, and unique; on a socket `req_…/3`. at_us: microseconds since 1970 when the call was
@@ -189,7 +237,11 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended: as in the access line. end_user: as the client named its own user. pending: the id of an object that tells
     later what was really used; the lines are estimates until then. A call that the upstream refused has no lines.
     unconfirmed: its worker never said what was used; the lines are what was reserved, and an event of the same id that
-    is not flagged so takes its place.
+    is not flagged so takes its place. stores: what the answer said of vector stores, which is neither a request nor
+    billed; a call that only tells that has no lines.
+
+    For explaining the call, and not there if it is unconfirmed: what was reserved, None for nothing; the limits that it
+    was held against, locally: by its worker alone, for Redis was away; its attempts.
     """
 
     id: str
@@ -206,7 +258,12 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     end_user: str = ""
     pending: str = ""
     unconfirmed: bool = False
+    reserved: Taking | None = None
+    limits: tuple[Checked, ...] = ()
+    locally: bool = False
+    attempts: tuple[Tried, ...] = ()
     lines: tuple[UsageLine, ...] = ()
+    stores: tuple[SeenStore, ...] = ()
 
 
 class Used(msgspec.Struct, frozen=True):

@@ -71,10 +71,11 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 class Extended(msgspec.Struct, frozen=True):
     """lost: ids that are not there (any more). workers: how many live, this one too: those that sent their last
-    `extend` within the lease that they gave."""
+    `extend` within the lease that they gave. epoch: of the counters; None: they are closed."""
 
     lost: list[str]
     workers: int
+    epoch: str | None = None
 
 
 Answer = Admitted | Refused | Stale | Closed | Cancelled

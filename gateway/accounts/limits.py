@@ -17,12 +17,14 @@ from gateway.limits import (
     Applied,
     LimitDocument,
     LimitSet,
+    Permissions,
     RateLimit,
     Reserve,
     Scope,
     SpendLimit,
     group_of,
     key_field,
+    member_field,
     project_field,
     user_field,
 )
@@ -36,7 +38,8 @@ Chain = tuple[tuple[str, LimitSet], ...]
 
 
 class LimitDocuments(msgspec.Struct, frozen=True):
-    """All documents of one organization, by field (`o`, `p:<project>`, `u:<user>`, `k:<key id>`), as of a version."""
+    """All documents of one organization, by field (`o`, `p:<project>`, `u:<user>`, `m:<project>:<user>`, `k:<key id>`),
+    as of a version."""
 
     organization_id: str
     version: int = 0
@@ -89,6 +92,8 @@ def search(
         yield from _first("project_model", project_id, chain, bucket)
     user = every.get(user_field(user_id), _EMPTY)
     yield from _first("user", user_id, ((f"user {user_id}", user.own), ("all users", organization.users)))
+    member = every.get(member_field(project_id, user_id), _EMPTY)
+    yield from _first("member", user_id, ((f"user {user_id} in {project_id}", LimitSet(spend=member.own.spend)),))
     key = every.get(key_field(key_id), _EMPTY)
     yield from _first(
         "key",
@@ -104,6 +109,11 @@ def reserve_mode(documents: LimitDocuments, project_id: str) -> Reserve:
         if reserve is not None:
             return reserve
     return "adaptive"
+
+
+def permissions_of(documents: LimitDocuments, project_id: str) -> Permissions | None:
+    """What calls of a project may use; None: everything."""
+    return documents.documents.get(project_field(project_id), _EMPTY).permissions
 
 
 def is_lifted(limit: RateLimit | SpendLimit) -> bool:

@@ -28,10 +28,9 @@ class LimitsStore:
         self._read = load("read_limits")
 
     async def publish(self, organization_id: str, version: int, documents: Mapping[str, bytes | None]) -> int:
-        """Writes documents that have this version, each if it is newer than what is there; None: it is gone. Returns
-        how many were written.
-
-        Workers ask for what is newer than what they have: one version must be written before the next is published.
+        """Writes documents that are as of this version of the registry, each if that is newer than what is there; None:
+        it is gone. Returns how many were written. In any order, and as often as you like: the version that workers see
+        rises with each. One script call: a few hundred at most.
         """
         args: list[Arg] = [version]
         for field, document in documents.items():

@@ -8,12 +8,24 @@ from types import MappingProxyType
 
 import msgspec
 
-from gateway.limits import CONCURRENT, RATES, Applied, RateKind, RateLimit, Scope, SpendLimit, Unit, Window
+from gateway.limits import (
+    CONCURRENT,
+    RATES,
+    Applied,
+    RateKind,
+    RateLimit,
+    Scope,
+    SpendLimit,
+    Unit,
+    Window,
+    member_field,
+)
 
 UNITS: tuple[Unit, ...] = ("requests", "tokens", "images", "audio_bytes", "batch_tokens")  # as the scripts number them
 _WINDOWS: Mapping[Window, int] = MappingProxyType({"day": 0, "week": 0, "month": 1, "total": 2})  # the week's last day
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._:@/+*-]{1,64}")
 _MOST_ROUNDED = 10_000
+SERVICE_ACCOUNT = "svc_acct_"  # what ids of users begin with who are none
 _encoder = msgspec.msgpack.Encoder()
 
 Value = str | int | float
@@ -37,10 +49,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def subjects(project_id: str, user_id: str, key_id: str) -> dict[Scope, str]:
-    """For which fields of its windows a call's spend is counted; an empty id has none."""
+    """For which fields of its windows a call's spend is counted; an empty id has none. A service account, which has one
+    project, is not counted for that once more."""
     found: dict[Scope, str] = {"organization": "o"}
     scopes: tuple[tuple[Scope, str], ...] = (("project", project_id), ("user", user_id), ("key", key_id))
-    return found | {scope: f"{scope[0]}:{subject}" for scope, subject in scopes if subject}
+    found |= {scope: f"{scope[0]}:{subject}" for scope, subject in scopes if subject}
+    if project_id and user_id and not user_id.startswith(SERVICE_ACCOUNT):
+        found["member"] = member_field(project_id, user_id)
+    return found
 
 
 def bucket_name(entry: Applied, kind: str) -> str:

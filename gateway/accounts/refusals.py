@@ -19,7 +19,8 @@ _TOLD_S = 300  # how long it is remembered how many were told
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     """A record of refused calls. at_us: since 1970. limit: its name in settings, `spend.month` of spend. count: of
     calls; of one that is told by itself, request_id is its id; else they are some of the minute that were not. shadow:
-    they passed.
+    they passed. value: the limit, in its own unit, nano-USD of spend; used: of it before the call, wanted: by the call,
+    in what is counted (bytes where megabytes are limited). These are of single calls only; None: not known.
     """
 
     at_us: int
@@ -34,6 +35,16 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str = ""
     count: int = 1
     shadow: bool = False
+    value: int | None = None
+    used: int | None = None
+    wanted: int | None = None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A record in the stream. position: as Redis names it (`1700000000000-0`). json: a Refusal."""
+
+    position: str
+    json: bytes
 
 
 _encode = msgspec.json.Encoder().encode
@@ -79,6 +90,19 @@ class Refusals:
         stream = self._keyspace.refusals(refusal.organization_id)
         return ("XADD", stream, "MAXLEN", "~", _MOST_KEPT, "*", "r", _encode(refusal))
 
+    async def read(self, organization_id: str, after: str, most: int) -> list[Told]:
+        """Those behind the position `after`, or the first ones. Raises RedisFailure."""
+        start = f"({after}" if after else "-"
+        stream = self._keyspace.refusals(organization_id)
+        found = await self._client.execute("XRANGE", stream, start, "+", "COUNT", most)
+        return [Told(position.decode(), fields[b"r"]) for position, fields in found]
+
+    async def last(self, organization_id: str) -> str:
+        """The position of the newest record; empty if there is none. Raises RedisFailure."""
+        stream = self._keyspace.refusals(organization_id)
+        found = await self._client.execute("XREVRANGE", stream, "+", "-", "COUNT", 1)
+        return bytes(found[0][0]).decode() if found else ""
+
     async def newest(self, organization_id: str, most: int = 100) -> list[Refusal]:
         """The newest first. Raises RedisFailure."""
         found = await self._client.execute(
@@ -96,5 +120,12 @@ def _shortened(group: list[Refusal], most: int) -> list[Refusal]:
     """Refusals that are alike, of which so many may be told."""
     told, more = group[: max(0, most)], group[max(0, most) :]
     if more:
-        told.append(msgspec.structs.replace(more[0], request_id="", model="", count=len(more)))
+        told.append(more_of(more[0], len(more)))
     return told
+
+
+def more_of(refusal: Refusal, count: int) -> Refusal:
+    """So many that are like it, and not told one by one."""
+    return msgspec.structs.replace(
+        refusal, request_id="", model="", count=count, value=None, used=None, wanted=None
+    )  # fmt: skip

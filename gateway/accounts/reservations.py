@@ -91,13 +91,13 @@ class Reservations:
     async def extend(self, organization_id: str, worker_id: str, ids: Sequence[str], lease_s: float) -> Extended:
         """Makes leases end `lease_s` from now, the worker's own too. A lease that is over but not swept lives on."""
         lost: list[str] = []
-        workers = 0
+        workers, epoch = 0, None
         for some in _parts(ids) or [()]:
             args: list[Arg] = [self._now_us(), worker_id, int(lease_s * 1e6), *some]
             reply = await self._redis.script(self._scripts.extend, (self._keyspace.base(organization_id),), args)
-            workers = reply[0]
-            lost += (id.decode() for id in reply[1:])  # noqa: A001
-        return Extended(lost, workers)
+            workers, epoch = reply[0], reply[1]
+            lost += (id.decode() for id in reply[2:])  # noqa: A001
+        return Extended(lost, workers, epoch.decode() if epoch is not None else None)
 
     async def sweep(self, organization_id: str, most: int = 100) -> int:
         """Ends reservations whose lease is over, at most so many; returns how many. What they took stays taken, their

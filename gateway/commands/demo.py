@@ -15,9 +15,9 @@ import msgspec
 
 from gateway.clock import SystemClock
 from gateway.commands.console import complain
-from gateway.commands.keys import new_key
 from gateway.commands.serve import supervise
 from gateway.commands.uncaught import log_everything
+from gateway.credentials import new_key
 from gateway.settings.model import Listener, Settings
 from gateway.settings.transfer import convert
 from gateway.supervisor.listeners import ListenError, address_of, open_listeners
@@ -42,6 +42,10 @@ or with OpenAI's Python package (pip install openai):
 
 {python}
 
+and manage it with the same package:
+
+{admin}
+
 Ctrl-C ends it.
 """
 _PYTHON = """\
@@ -53,6 +57,13 @@ stream = client.chat.completions.create(
 )
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
+"""
+_ADMIN = """\
+from openai import OpenAI
+
+admin = OpenAI(base_url={url}, admin_api_key={admin_key}).admin.organization
+project = admin.projects.create(name="Chat")
+print(admin.projects.service_accounts.create(project.id, name="web").api_key.value)
 """
 _BODY = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}'
 
@@ -126,6 +137,7 @@ def _said(addresses: dict[str, str], keys: Keys, workers: int, folder: Path) -> 
         folder=folder / "gateway.log",
         curl=f"curl {url}/chat/completions -H {authorization} -H 'Content-Type: application/json' \\\n  -d '{_BODY}'",
         python=_PYTHON.format(url=json.dumps(url), api_key=json.dumps(keys.api)).rstrip(),
+        admin=_ADMIN.format(url=json.dumps(url), admin_key=json.dumps(keys.admin)).rstrip(),
     )
 
 

@@ -1,13 +1,13 @@
-"""`gateway keys`: make a key, hash one, revoke one."""
+"""`gateway keys`: make a key, hash one, revoke one; those of projects are made and listed in project_keys.py."""
 
 import argparse
 import hashlib
-import secrets
 import sys
 
 import msgspec
 
 from gateway.commands.console import USAGE_ERROR, complain, say
+from gateway.credentials import new_key
 
 
 class Revoked(msgspec.Struct, frozen=True):
@@ -15,11 +15,6 @@ class Revoked(msgspec.Struct, frozen=True):
 
     revoked: str
     id: str
-
-
-def new_key() -> str:
-    """A random key of 256 bits, in the form that secret scanners know keys by."""
-    return f"sk-gw-{secrets.token_urlsafe(32)}"
 
 
 def keys(options: argparse.Namespace) -> int:
@@ -33,7 +28,11 @@ def keys(options: argparse.Namespace) -> int:
             return complain("expected a key on standard input", USAGE_ERROR)
         say(hash_of(key))
         return 0
-    return _revoke(options)
+    if options.action == "revoke":
+        return _revoke(options)
+    from gateway.commands.project_keys import create_key, list_keys  # noqa: PLC0415 - as below
+
+    return create_key(options) if options.action == "create" else list_keys(options)
 
 
 def hash_of(key: str) -> str:

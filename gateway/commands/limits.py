@@ -1,4 +1,4 @@
-"""`gateway limits`: which limits hold for a key, and why; and spend limits that are opened again."""
+"""`gateway limits`: which limits hold for a key, and why; and spend counters that are made anew."""
 
 import argparse
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.accounts.limits import LimitDocuments, reserve_mode, search
 from gateway.commands.check import load
-from gateway.commands.console import USAGE_ERROR, complain, complain_of_settings, say
+from gateway.commands.console import USAGE_ERROR, complain, complain_of_settings, say, table
 from gateway.commands.telling import tell
 from gateway.control.registry.declared import DeclaredKey, UnknownKeyError, declared_keys, find_key
 from gateway.control.registry.declared_limits import declared_limits
@@ -43,10 +43,8 @@ def _reset_spend(options: argparse.Namespace) -> int:
         say("spend limits were open already")
     if answer.zeroed:
         say("all windows begin anew, with the calls that are being served")
-    elif answer.opened:
-        say("what was spent before Redis was emptied is not counted; what was spent since is")
     else:
-        say("nothing has changed (--zero forgets what has been counted)")
+        say("what was spent is counted as the ledger has it (--zero forgets it)")
     return 0
 
 
@@ -86,20 +84,17 @@ def _head(settings: Settings, key: DeclaredKey, model: str | None, documents: Li
     yield f"reserve: {mode} (projects[{number}].limits.reserve)" if own else f"reserve: {mode} (limits.reserve)"
 
 
-def _table(settings: Settings, key: DeclaredKey, found: Iterable[Applied]) -> Iterator[str]:
+def _table(settings: Settings, key: DeclaredKey, found: Iterable[Applied]) -> list[str]:
     places = _places(settings, key)
-    rows = [("limit", "value", "counted for", "declared in")]
+    rows = []
     for applied in sorted(found, key=lambda one: _ORDER.index(_kind(one))):
         rate = isinstance(applied.limit, RateLimit)
         path = _kind(applied) if rate else f"spend.{_kind(applied)}"
         what = _kind(applied) if rate else f"spend {_kind(applied)}"
         rows.append((what, _value(applied), _subject(applied), f"{places[applied.origin]}.{path}"))
-    if len(rows) == 1:
-        yield "Nothing is limited."
-        return
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    if not rows:
+        return ["Nothing is limited."]
+    return table(("limit", "value", "counted for", "declared in"), rows)
 
 
 def _kind(applied: Applied) -> str:

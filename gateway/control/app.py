@@ -1,85 +1,62 @@
-"""The control process: publishes the read model, and takes administrative requests and the operator's commands.
-
-The admin API itself comes with the Control plane issue; its door, its process and its keys are here.
-"""
+"""The control process: publishes the read model, serves the admin API and takes the operator's commands."""
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Middleware
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.accounts.limits_store import LimitsStore
-from gateway.accounts.prune import Prune
-from gateway.accounts.reservations import Reservations
-from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend
 from gateway.clock import Clock
-from gateway.control.jobs.pruner import Pruner
-from gateway.control.jobs.sweeper import Sweeper
-from gateway.control.jobs.usage_trimmer import UsageTrimmer
+from gateway.control.admin.asked import House
+from gateway.control.admin.door import LONGEST_BODY, Door
+from gateway.control.admin.identify import Identify
+from gateway.control.admin.nouns import all_routes
+from gateway.control.admin.outside import Outside
+from gateway.control.admin.routes import Routes
+from gateway.control.admin.spent import SpentNow
+from gateway.control.background import Background
+from gateway.control.commands import Commands
 from gateway.control.registry.changes import Changes
-from gateway.control.registry.database import Database, DatabaseError, database_url, words
-from gateway.control.registry.declared import UnknownKeyError
 from gateway.control.registry.limits import LimitsPublisher
 from gateway.control.registry.publisher import Publisher
 from gateway.control.registry.reconcile import reconcile
-from gateway.credentials import incorrect, read_key
-from gateway.errors import ADMIN_NOT_IMPLEMENTED, INTERNAL, INVALID_URL, GatewayError
+from gateway.control.sql.database import Database, DatabaseError, database_url
 from gateway.keyspace import Keyspace
+from gateway.pricing.book import make_book
 from gateway.process import Child, serve_until_told
 from gateway.redisdb.client import connect
-from gateway.redisdb.failures import RedisFailure
 from gateway.settings.model import Settings
 from gateway.settings.places import command_socket, control_socket
 from gateway.settings.transfer import decode
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import Logger, make_logger
+from gateway.telemetry.metrics import Metrics, use_lane
 
 _PUBLISH_S = 30.0  # how long the first publication may take before the gateway serves without it
 _DATABASE_S = 20.0  # how long it is waited for at the start
 _LOOK_S = 0.5
 _ORPHAN_S = 1.0
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class AskedReset(msgspec.Struct, frozen=True):
-    """What `gateway limits reset-spend` asks for. zero: all windows are to begin anew, also if they are open."""
-
-    zero: bool
-
 
 class Control:
-    """One control process. limits: None publishes none."""
+    """What one control process serves."""
 
-    def __init__(
-        self, settings: Settings, publisher: Publisher, *, log: Logger, limits: LimitsPublisher | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, door: Door, commands: Commands) -> None:
         self._settings = settings
-        self._log = log
-        self._limits = limits
-        self._publisher = publisher
-        self._admin_hashes = [_admin_hash(key.reveal()) for key in settings.admin_keys]
+        self._door = door
+        self._commands = commands
         self._runners: list[web.AppRunner] = []
 
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Opens its unix sockets, and serves the admin API on further sockets too."""
-        admin = web.Application(middlewares=[_openai_errors(self._log)])
-        admin.router.add_route("*", "/{path:.*}", self._administer)
+        admin = web.Application(client_max_size=LONGEST_BODY)
+        admin.router.add_route("*", "/{path:.*}", self._door.serve)
         await self._serve(admin, [_unix(control_socket(self._settings)), *sockets])
-        commands = web.Application()
-        commands.router.add_get("/health", self._health)
-        commands.router.add_post("/keys/revoke", self._revoke)
-        commands.router.add_post("/limits/reset-spend", self._reset_spend)
-        await self._serve(commands, [_unix(command_socket(self._settings))])
+        await self._serve(self._commands.app(), [_unix(command_socket(self._settings))])
 
     async def _serve(self, app: web.Application, sockets: list[socket.socket]) -> None:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -91,76 +68,7 @@ class Control:
     async def close(self) -> None:
         for runner in self._runners:
             await runner.cleanup()
-
-    async def _administer(self, request: web.Request) -> web.StreamResponse:
-        key = read_key(request.headers)
-        offered = hashlib.sha256(key.encode()).hexdigest()
-        if not any(hmac.compare_digest(offered, known) for known in self._admin_hashes):
-            raise incorrect(key)
-        if not request.path.startswith(("/v1/organization", "/v1/projects")):
-            raise GatewayError(INVALID_URL, method=request.method, path=request.path[:200])
-        raise GatewayError(ADMIN_NOT_IMPLEMENTED)
-
-    async def _health(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response({"status": "ok"})
-
-    async def _revoke(self, request: web.Request) -> web.StreamResponse:
-        try:
-            name = msgspec.json.decode(await request.read(), type=dict[str, str])["key"]
-            key = await self._publisher.revoke(name)
-        except (msgspec.MsgspecError, KeyError):
-            return web.json_response({"error": 'expected {"key": "…"}'}, status=400)
-        except UnknownKeyError as error:
-            return web.json_response({"error": str(error)}, status=404)
-        except RedisFailure as error:
-            return web.json_response({"error": f"it will be revoked as soon as Redis answers: {error}"}, status=503)
-        except (SQLAlchemyError, OSError) as error:
-            self._log.error("revocation_not_remembered", reason=words(error))
-            return web.json_response({"error": f"it cannot be remembered: {words(error)}"}, status=500)
-        self._log.info("key_revoked", key=key.key_id, name=key.name)
-        return web.json_response({"revoked": key.name, "id": key.key_id})
-
-    async def _reset_spend(self, request: web.Request) -> web.StreamResponse:
-        if self._limits is None:
-            return web.json_response({"error": "this control process publishes no limits"}, status=503)
-        try:
-            asked = msgspec.json.decode(await request.read(), type=AskedReset)
-            reset = await self._limits.reset_spend(zero=asked.zero)
-        except msgspec.MsgspecError:
-            return web.json_response({"error": 'expected {"zero": true or false}'}, status=400)
-        except RedisFailure as error:
-            return web.json_response({"error": f"Redis does not answer as it should: {error}"}, status=503)
-        return web.Response(body=msgspec.json.encode(reset), content_type="application/json")
-
-
-def _openai_errors(log: Logger) -> Middleware:
-    """Answers with OpenAI's error bodies, whatever goes wrong."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except GatewayError as error:
-            return _error_response(error)
-        except web.HTTPException:
-            raise
-        except Exception:
-            log.exception("admin_request_failed", path=request.path[:200])
-            return _error_response(GatewayError(INTERNAL))
-
-    return middleware
-
-
-def _error_response(error: GatewayError) -> web.Response:
-    headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return web.Response(
-        status=error.kind.status, body=error.json(), headers={**headers, "Content-Type": "application/json"}
-    )
-
-
-def _admin_hash(key: str) -> str:
-    """A declared admin key's hash, whether it was declared as a hash or as itself."""
-    return key.removeprefix("sha256:") if key.startswith("sha256:") else hashlib.sha256(key.encode()).hexdigest()
+        await self._door.close()
 
 
 def _unix(path: Path) -> socket.socket:
@@ -180,20 +88,21 @@ async def run(child: Child, clock: Clock) -> None:
     tasks = Tasks()
     client = connect(settings.redis, embedded_url=child.start.redis_url)
     keyspace = Keyspace(settings.redis.prefix)
-    limits = LimitsPublisher(settings, LimitsStore(client, keyspace), Spend(client, keyspace), clock, log)
     database = await _opened(settings, log)
-    reconciled = await reconcile(Changes(database, clock), settings, clock)
-    log.info("declared_reconciled", written=reconciled.written, withdrawn=reconciled.withdrawn)
+    changes = Changes(database, clock)
+    reconciled = await reconcile(changes, settings, clock)
+    log.info("declared_reconciled", **msgspec.structs.asdict(reconciled))
+    spend = Spend(client, keyspace)
+    limits = LimitsPublisher(settings, database, LimitsStore(client, keyspace), spend, clock, log)
     publisher = Publisher(settings, client, database, clock=clock, log=log, limits=limits)
-    control = Control(settings, publisher, log=log, limits=limits)
+    door = make_door(settings, publisher, database, spend, clock, log)
+    use_lane(child.start.lane)
+    background = Background(settings, database, client, clock, Metrics("control"), log)
+    commands = Commands(publisher, database, door, background.audit, background.reconciliation, log=log)
+    control = Control(settings, door, commands)
     await control.listen(child.sockets())
     tasks.spawn(publisher.keep_published(child.health), "publish keys")
-    trimmer = UsageTrimmer(client, keyspace, settings.organization_id, clock, log)
-    tasks.spawn(trimmer.keep_trimmed(), "trim usage")
-    sweeper = Sweeper(Reservations(client, keyspace, AccountScripts.load()), settings.organization_id, log)
-    tasks.spawn(sweeper.keep_swept(), "sweep reservations")
-    pruner = Pruner(Prune(client, keyspace), settings.organization_id, log)
-    tasks.spawn(pruner.keep_pruned(), "prune counters")
+    background.start(tasks)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PUBLISH_S):
             await publisher.tried.wait()  # workers that start now should find the keys
@@ -204,8 +113,22 @@ async def run(child: Child, clock: Clock) -> None:
 
     await serve_until_told(child, drain, _ORPHAN_S)
     await tasks.cancel()
+    await background.close()
     await client.aclose()
     await database.close()
+
+
+def make_door(  # noqa: PLR0917
+    settings: Settings, publisher: Publisher, database: Database, spend: Spend, clock: Clock, log: Logger
+) -> Door:
+    """The admin API over these."""
+    changes = Changes(database, clock)
+    spent = SpentNow(spend, settings.organization_id)
+    house = House(settings, sorted(make_book(settings.prices).models()), spent.read)
+    outside = Outside(house, database, changes, clock, log)
+    identify = Identify(settings, database, changes, outside.bearers, clock)
+    routes = Routes(all_routes())
+    return Door(house, routes, identify, database, changes, outside, publisher.soon, clock=clock, log=log)
 
 
 async def _opened(settings: Settings, log: Logger) -> Database:

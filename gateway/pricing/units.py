@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -33,13 +34,14 @@ UnitName = Literal[
 _NANO = 1_000_000_000
 _MILLION = 1_000_000
 _HOUR_MS = 3_600_000
+_SECOND = Fraction(1000)
 
 
 class Unit(msgspec.Struct, frozen=True):
     """per: how many of it a rate is for, so that all rates are integers. item: its name in a line item, after
-    `model, `: OpenAI's `gpt-…, input_tokens`, the others by analogy. quantity_unit: OpenAI's name of it in the costs
-    API. quoted, quoted_per: what settings call it, and how many times a rate holds a quoted one: a rate of audio is
-    for an hour, a quoted one for a minute.
+    `model, `: OpenAI's `gpt-…, input_tokens`, the others by analogy. quantity_unit: what OpenAI's costs API counts in;
+    quantity_per: how many of it are one of those. quoted, quoted_per: what settings call it, and how many times a rate
+    holds a quoted one: a rate of audio is for an hour, a quoted one for a minute.
     """
 
     per: int
@@ -47,6 +49,7 @@ class Unit(msgspec.Struct, frozen=True):
     quantity_unit: str | None
     quoted: str
     quoted_per: int = 1
+    quantity_per: Fraction = Fraction(1)
 
 
 # The parts into which the tokens of a call fall: each token is in one of them.
@@ -66,12 +69,12 @@ UNITS: Mapping[UnitName, Unit] = MappingProxyType(
         "trained_tokens": Unit(_MILLION, "training_tokens", "tokens", "trained_tokens"),
         "characters": Unit(_MILLION, "characters", "characters", "characters"),
         "images": Unit(1, "images", "images", "images"),
-        "audio_ms": Unit(_HOUR_MS, "audio_seconds", "duration_seconds", "audio_minutes", 60),
-        "video_ms": Unit(_HOUR_MS, "video_seconds", "duration_seconds", "video_seconds", 3600),
+        "audio_ms": Unit(_HOUR_MS, "audio_seconds", "duration_seconds", "audio_minutes", 60, _SECOND),
+        "video_ms": Unit(_HOUR_MS, "video_seconds", "duration_seconds", "video_seconds", 3600, _SECOND),
         "web_searches": Unit(1000, "web_searches", None, "web_searches"),
         "file_searches": Unit(1000, "file_searches", None, "file_searches"),
         "sessions": Unit(1, "sessions", None, "sessions"),
-        "bytes": Unit(1 << 30, "storage", None, "storage_gib_days"),
+        "bytes": Unit(1 << 30, "storage", "gibibyte_hours", "storage_gib_days", quantity_per=Fraction(1 << 30, 24)),
     }
 )
 
@@ -114,6 +117,15 @@ def dollars(nano_usd: int) -> str:
     """An amount, exactly: `0.000012500`."""
     sign = "-" if nano_usd < 0 else ""
     return f"{sign}{abs(nano_usd) // _NANO}.{abs(nano_usd) % _NANO:09d}"
+
+
+def shown_quantity(unit: str, quantity: int) -> tuple[float, str | None]:
+    """A quantity as OpenAI's costs API has it, and in which unit; None if it has none for that."""
+    known = UNITS.get(cast("UnitName", unit))
+    if known is None:
+        return quantity, None
+    shown = quantity / known.quantity_per
+    return (int(shown) if shown.denominator == 1 else float(shown)), known.quantity_unit
 
 
 def charge(quantity: int, rate: int, per: int) -> int:

@@ -20,10 +20,12 @@ from gateway.proxy.admission.limits import Limits
 from gateway.proxy.admission.permitted import Permitted
 from gateway.proxy.admission.reserve import Open
 from gateway.proxy.admission.socket import SocketGates
+from gateway.proxy.auth.first_sight import AskControl
 from gateway.proxy.auth.identify import Identify
 from gateway.proxy.auth.keys import Fetch, KeyCache
 from gateway.proxy.auth.read_model import ReadModel
 from gateway.proxy.auth.revocation import Revocation
+from gateway.proxy.auth.tokens import Tokens
 from gateway.proxy.body.budget import Budget
 from gateway.proxy.body.intake import Intake
 from gateway.proxy.body.outgoing import query_with_model
@@ -33,6 +35,7 @@ from gateway.proxy.http.exchanges import Exchanges
 from gateway.proxy.http.request import RequestIds
 from gateway.proxy.http.server import ProxyServer
 from gateway.proxy.metering.counters import UsageCounters, usage_metrics
+from gateway.proxy.metering.intents import Intents
 from gateway.proxy.metering.meter import Meter
 from gateway.proxy.metering.outbox import Outbox, Sink
 from gateway.proxy.metering.spool import Spools
@@ -51,6 +54,7 @@ from gateway.settings.transfer import decode
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import LineWriter, Logger, make_logger
 from gateway.telemetry.metrics import Metrics, use_lane
+from gateway.tokens.bearers import Bearers
 from gateway.values import UsageEvent
 
 _MIB = 1024 * 1024
@@ -77,6 +81,7 @@ class Worker:
         slot: str = "0",
         lines: LineWriter | None = None,
         outbox: Sink | None = None,
+        intents: Intents | None = None,
         reservations: Reservations | None = None,
         patient: Reservations | None = None,
     ) -> None:
@@ -90,8 +95,9 @@ class Worker:
         self._lines = lines or (LineWriter() if settings.logs.access else None)
         self._servers: list[asyncio.Server] = []
         timeouts = settings.timeouts
-        recorder = Recorder(metrics, self._lines, clock, slot)
+        self._recorder = recorder = Recorder(metrics, self._lines, clock, slot)
         self.keys = KeyCache(fetch, clock)
+        self._tokens = self._make_tokens()
         self.exchanges = Exchanges(timeouts.response_s, timeouts.between_bytes_s)
         self.budget = Budget(settings.bodies.budget_mib * _MIB, timeouts.body_wait_s)
         self._destinations: dict[str, Destination] = {
@@ -103,11 +109,8 @@ class Worker:
         self._book = make_book(settings.prices)
         counters = UsageCounters(settings, self._book, metrics)
         self._meter = Meter(load_operations(), self._book, counters, self._deliver, log, clock=clock)
-        self.limits: Limits | None = None
-        if reservations is not None:
-            self.limits = Limits(settings, reservations, patient, self._book, metrics=metrics, log=log, clock=clock)
+        self.limits = None if reservations is None else self._make_limits(reservations, patient, intents)
         ids = RequestIds()
-        self._recorder = recorder
         self._door = Doorway(
             self._pipeline(control),
             recorder,
@@ -135,12 +138,12 @@ class Worker:
         return Pipeline(
             clock,
             self._loop,
-            Identify(self.keys),
+            Identify(self.keys, self._tokens),
             Permitted(settings, metrics, self._book.refuses),
             intake,
             Ownership(),
             admission,
-            SocketGates(admission, load_operations(), intake.read_head, clock),
+            SocketGates(admission, load_operations(), intake, clock),
             Router(settings, self._destinations),
             Forwarder(clock, self._tasks, retries.add),
             self._meter,
@@ -148,6 +151,25 @@ class Worker:
             self.exchanges,
             control,
         )
+
+    def _make_limits(
+        self, reservations: Reservations, patient: Reservations | None, intents: Intents | None
+    ) -> Limits:  # fmt: skip
+        metrics, log, clock = self._metrics, self._log, self._clock
+        return Limits(
+            self._settings, reservations, patient, self._book, metrics=metrics, log=log, clock=clock, intents=intents
+        )
+
+    def _make_tokens(self) -> Tokens | None:
+        issuers = self._settings.tokens.issuers
+        if not issuers:
+            return None
+
+        def tell(issuer: str, reason: str) -> None:
+            self._log.warning("issuer_keys_away" if reason else "issuer_keys_back", issuer=issuer, reason=reason)
+
+        bearers = Bearers(issuers, self._clock, tell)
+        return Tokens(bearers, self.keys, AskControl(self._settings).make_known, self._metrics, self._clock)
 
     async def listen(self, sockets: Sequence[socket.socket]) -> None:
         """Begins to accept on these sockets."""
@@ -235,6 +257,8 @@ class Worker:
         for pool in self._pools:
             pool.close()
         await self._websockets.close()
+        if self._tokens is not None:
+            await self._tokens.close()
         await self.keys.close()
         if self.limits is not None:
             await self.limits.close()
@@ -259,7 +283,9 @@ async def run(child: Child, clock: Clock) -> None:
     await hot.start()
     model = ReadModel(hot, client, keyspace, metrics)
     spools = Spools(spool_folder(settings), settings.usage.spool_mib * _MIB, clock)
-    outbox = Outbox(UsageStream(hot, keyspace, scripts.settle), spools, metrics=metrics, log=log, clock=clock)
+    stream = UsageStream(hot, keyspace, scripts.settle, most_events=settings.usage.stream_events)
+    intents = Intents(spools, log)
+    outbox = Outbox(stream, spools, metrics=metrics, log=log, clock=clock, intents=intents)
     worker = Worker(
         settings,
         fetch=model.fetch,
@@ -268,9 +294,14 @@ async def run(child: Child, clock: Clock) -> None:
         clock=clock,
         slot=start.slot,
         outbox=outbox,
+        intents=intents,
         reservations=Reservations(hot, keyspace, scripts),
         patient=Reservations(client, keyspace, scripts),
     )
+    hot.listen(outbox.linked)
+    if worker.limits is not None:
+        hot.listen(worker.limits.leases.linked)
+        worker.limits.leases.listen(outbox.epoch_is)
     tasks = Tasks()
     refusals = Refusals(client, keyspace)
     subscribed = asyncio.Event()
@@ -284,7 +315,7 @@ async def run(child: Child, clock: Clock) -> None:
         outbox.start()
         await worker.listen(sockets)
     _spare_the_collector()
-    tasks.spawn(_report(child, hot, worker, metrics), "report health")
+    tasks.spawn(_report(child, hot, worker, outbox, metrics), "report health")
     if worker.limits is not None:
         tasks.spawn(worker.limits.record(refusals), "record refusals")
     await serve_until_told(child, worker.drain, _ORPHAN_S)
@@ -293,6 +324,7 @@ async def run(child: Child, clock: Clock) -> None:
     if worker.limits is not None:
         await worker.limits.record_rest(refusals)
     await outbox.close()
+    await intents.close()
     metrics.flush()
     await hot.aclose()
     await client.aclose()
@@ -309,7 +341,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 50, 50)
 
 
-async def _report(child: Child, hot: HotRedis, worker: Worker, metrics: Metrics) -> None:
+async def _report(child: Child, hot: HotRedis, worker: Worker, outbox: Outbox, metrics: Metrics) -> None:
     """Tells the supervisor which dependencies are away, whenever that changes."""
     while True:
         away = {}
@@ -318,6 +350,8 @@ async def _report(child: Child, hot: HotRedis, worker: Worker, metrics: Metrics)
         elif not worker.keys.subscribed:
             away["redis"] = "a worker does not hear of changed keys"
         metrics.set("gateway_redis_up", 0 if away else 1)
+        if outbox.full:
+            away["usage"] = "nobody folds the usage stream, and it is full: usage goes to disk"
         states = list(hot.states.values())
         for state in _BREAKER_STATES:
             metrics.set("gateway_redis_breaker", states.count(state), (state,))

@@ -49,18 +49,15 @@ class Pipeline(msgspec.Struct, frozen=True):
             return await self._hand_over(visit)
         principal, key = self.identify.known(visit)
         if principal is None:
-            principal = await self.identify.ask(request, key, seen)
+            principal, key = await self.identify.ask(request, seen)
         operation = self.permitted.operation(request, seen)
+        if principal.scopes:
+            self.permitted.scopes.check(principal, operation, request)
         if request.websocket:
-            model = self.websockets.model(request, operation)
-            seen.model = model or ""
-            attempts = self.router.route(model)
-            self.permitted.priced(operation, model, attempts)
-            gate = self._gate(visit, principal, operation, key)
-            return await self.websockets.serve(visit, attempts, key, gate)
+            return await self._serve_socket(visit, principal, operation, key)
         taken = self.intake.at_once(request, operation, visit.payload)
         if taken is None:
-            taken = await self._take(visit, operation, key)
+            taken = await self._take(visit, operation)
         seen.model, seen.stream = taken.model or "", taken.stream
         try:
             self.ownership.check(principal, operation, request)
@@ -71,10 +68,12 @@ class Pipeline(msgspec.Struct, frozen=True):
             try:
                 grant = await self.admission.reserve(principal, wanted)
             except KeyChangedError:
-                caller = Caller(self.identify, request, key, seen)
+                caller = self._caller(visit, operation, key)
                 principal, grant = await reserve_anew(caller, principal, self.admission, wanted)
             call = None
             try:
+                if grant is not None and grant.tier:
+                    self.intake.say_tier(taken, grant.tier)
                 call = self.meter.begin(principal, operation, seen, taken)
                 await self._exchange(visit, operation, taken, attempts, key, call)
             finally:
@@ -91,6 +90,24 @@ class Pipeline(msgspec.Struct, frozen=True):
         else:
             self.admission.end(grant, call.used if call is not None else None, sent)
 
+    async def _serve_socket(self, visit: Visit, principal: Principal, operation: Operation | None, key: bytes) -> None:
+        model = self.websockets.model(visit.request, operation)
+        visit.seen.model = model or ""
+        attempts = self.router.route(model)
+        self.permitted.priced(operation, model, attempts)
+        gate = self._gate(visit, principal, operation, key)
+        if gate is not None and model is not None:
+            await gate.permit([attempt.upstream_model or model for attempt in attempts])
+        await self.websockets.serve(visit, attempts, key, gate)
+
+    def _caller(self, visit: Visit, operation: Operation | None, key: bytes) -> Caller:
+        """The caller, for as long as its scopes allow what it has begun."""
+
+        def check(principal: Principal) -> None:
+            self.permitted.scopes.check(principal, operation, visit.request)
+
+        return Caller(self.identify, visit.request, key, visit.seen, check)
+
     def _gate(self, visit: Visit, principal: Principal, operation: Operation | None, key: bytes) -> SocketGate | None:
         """What admits a socket's responses one by one, and meters them; None if it is free."""
         seen = visit.seen
@@ -103,14 +120,14 @@ class Pipeline(msgspec.Struct, frozen=True):
             self.permitted.priced(operation, model, attempts)
             return [attempt.upstream_model or model for attempt in attempts]
 
-        caller = Caller(self.identify, visit.request, key, seen)
+        caller = self._caller(visit, operation, key)
         return self.gates.gate(meter, operation, caller, models, request_id=seen.request_id, named=seen.model)
 
-    async def _take(self, visit: Visit, operation: Operation | None, key: bytes) -> Taken:
+    async def _take(self, visit: Visit, operation: Operation | None) -> Taken:
         """Takes in a body that has to be waited for, after which the key must still be good."""
         taken = await self.intake.take(visit.request, operation, visit.payload, visit.connection.wait_for_body)
         try:
-            await self.identify.ask(visit.request, key, visit.seen)
+            await self.identify.ask(visit.request, visit.seen)
         except BaseException:
             taken.release()
             raise
@@ -145,6 +162,8 @@ class Pipeline(msgspec.Struct, frozen=True):
         try:
             ending = await self.forwarder.forward(visit, attempts, taken, self.intake.outgoing, relay)
             ended = "complete" if ending.error is None else "cut"
+            if ending.error is not None:
+                seen.note_failed(ending.error, self.clock.monotonic())
         except GatewayError:
             ended = "refused"
             raise

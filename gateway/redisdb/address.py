@@ -9,6 +9,7 @@ from redis.asyncio.connection import parse_url
 
 from gateway.redisdb.failures import RedisMisconfigured
 from gateway.settings.model import Redis, Sentinel, Tls
+from gateway.upstreams import tls_context
 from gateway.values import Secret
 
 DEFAULT_PORT = 6379
@@ -103,14 +104,8 @@ def _read_url(url: str) -> tuple[Address, Access]:
 
 
 def ssl_context(tls: Tls) -> ssl.SSLContext:
-    """Trusts `ca_file` alone if there is one, else the system. Reads files: once, at start."""
+    """See `tls_context`. Raises RedisMisconfigured."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
+        return tls_context(tls)
     except (OSError, ssl.SSLError) as error:
         raise RedisMisconfigured(f"redis.tls: a certificate or key cannot be read: {error}") from None
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -62,6 +62,7 @@ class HotRedis:
         self._clock = clock
         self._log = log
         self._on_state = on_state
+        self._listeners: list[Callable[[bool], None]] = []
         self._deadline_s = settings.deadline_ms / 1000
         self._greeting = Greeting(target.access, scripts, primary=target.sentinel is not None)
         self._tls = ssl_context(target.access.tls) if target.access.tls else None
@@ -89,6 +90,15 @@ class HotRedis:
             await self._only.aclose()
         if self._cluster is not None:
             await self._cluster.aclose()
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        """From now on `listener` is told of each connection that is made (True) or lost (False): behind a new one there
+        may be another server, or one that has lost what it said it had."""
+        self._listeners.append(listener)
+
+    def _linked(self, made: bool) -> None:
+        for listener in self._listeners:
+            listener(made)
 
     @property
     def states(self) -> dict[str, State]:
@@ -181,6 +191,7 @@ class HotRedis:
             deadline_s=self._deadline_s,
             clock=self._clock,
             log=self._log,
+            on_link=self._linked,
         )
 
     async def _dial(self, address: Address) -> Wire:

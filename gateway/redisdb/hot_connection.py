@@ -80,8 +80,9 @@ class HotConnection:
         deadline_s: float,
         clock: Clock,
         log: FilteringBoundLogger,
+        on_link: Callable[[bool], None] | None = None,
     ) -> None:
-        """deadline_s: of calls, as a rule."""
+        """deadline_s: of calls, as a rule. on_link: is told of each connection that is made (True) or lost (False)."""
         self.breaker = breaker
         self.address: Address | None = None  # of the server that it is, or last was, connected to
         self._resolve = resolve
@@ -91,6 +92,7 @@ class HotConnection:
         self._answer_s = min(deadline_s, _ANSWER_S)
         self._clock = clock
         self._log = log.bind(redis=name)
+        self._on_link = on_link
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
         self._waiting: deque[Entry] = deque()
@@ -283,6 +285,8 @@ class HotConnection:
         self._wire = wire
         self._blocked = wire.paused
         self._flush()
+        if self._on_link is not None:
+            self._on_link(True)
 
     def _judge(self, ok: bool) -> None:
         if ok:
@@ -300,6 +304,8 @@ class HotConnection:
         self._blocked = True
         if not self._closed:
             self.breaker.failed()  # one for the connection, not one for each call that it took along
+            if self._on_link is not None:
+                self._on_link(False)
 
 
 def backoff_s(failures: int) -> float:

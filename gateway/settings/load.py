@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from gateway.settings.check import Checker
 from gateway.settings.limits_check import limit_problems
-from gateway.settings.model import RouteTarget, Settings, Tls
+from gateway.settings.model import Ledger, RouteTarget, Settings, Tls
+from gateway.settings.tokens import token_problems
 from gateway.settings.transfer import convert
 from gateway.settings.tree import Place, Problem, Tree, read_tree
 from gateway.values import Secret
@@ -82,17 +83,25 @@ def _placed(settings: Settings, folder: Path) -> Settings:
         return replace(tls, **{name: str(folder / file) for name, file in named.items() if file is not None})
 
     spool_dir = settings.usage.spool_dir
+    issuers = [
+        replace(one, jwks_file=str(folder / one.jwks_file)) if one.jwks_file is not None else one
+        for one in settings.tokens.issuers
+    ]
     return replace(
         settings,
         data_dir=str((folder / settings.data_dir).resolve()),
         redis=replace(settings.redis, tls=files(settings.redis.tls)),
         usage=replace(settings.usage, spool_dir=str((folder / spool_dir).resolve()) if spool_dir is not None else None),
+        tokens=replace(settings.tokens, issuers=issuers),
         upstreams={name: replace(upstream, tls=files(upstream.tls)) for name, upstream in settings.upstreams.items()},
     )
 
 
 def _unusable_files(settings: Settings) -> Iterator[tuple[Place, str]]:
     """Certificates and keys that are none: better said here than by a process that cannot start."""
+    for index, issuer in enumerate(settings.tokens.issuers):
+        if (problem := _unreadable(issuer.jwks_file)) is not None:
+            yield ("tokens", "issuers", index, "jwks_file"), problem
     places: list[tuple[Place, Tls]] = [(("redis", "tls"), settings.redis.tls)]
     places += [(("upstreams", name, "tls"), upstream.tls) for name, upstream in settings.upstreams.items()]
     for place, tls in places:
@@ -126,11 +135,16 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
     yield from _routes(settings)
     yield from _keys(settings)
     yield from limit_problems(settings)
+    yield from token_problems(settings.tokens)
     redis = settings.redis
     if redis.cluster and redis.sentinel:
         yield ("redis", "sentinel"), "cannot be combined with redis.cluster: choose one"
     if redis.cluster and redis.url is None:
         yield ("redis", "url"), "is missing: redis.cluster needs the URL of a node"
+    yield from _retention(settings.ledger)
+    smtp = settings.alerts.smtp
+    if smtp is not None and (smtp.username is None) != (smtp.password is None):
+        yield ("alerts", "smtp"), "expected username and password together"
     if settings.control_url is not None and _no_url(settings.control_url):
         yield ("control_url",), _URL
     for name, upstream in settings.upstreams.items():
@@ -140,6 +154,14 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             yield ("upstreams", name, "base_url"), _URL
         elif "/../" in f"{upstream.base_url}/":
             yield ("upstreams", name, "base_url"), "expected a URL without .. in its path"
+
+
+def _retention(ledger: Ledger) -> Iterator[tuple[Place, str]]:
+    """What is folded or asked for must find the coarser rows."""
+    for longer, shorter in (("minutes_days", "events_days"), ("hours_days", "minutes_days")):
+        days, least = getattr(ledger, longer), getattr(ledger, shorter)
+        if days < least:
+            yield ("ledger", longer), f"expected at least ledger.{shorter}, {least}, got {days}"
 
 
 def _no_url(url: str) -> bool:

@@ -1,7 +1,7 @@
 """The shape of the settings, with every default. Frozen; what YAML may say is exactly what stands here.
 
-Each field's comment is its documentation: `.ci/settings_doc.py` makes `docs/settings.md` from this file and
-`limits.py`, and `.ci/run` compares them. Durations end in `_s` (seconds), sizes in `_mib` or `_kib`.
+Each field's comment is its documentation: `.ci/settings_doc.py` makes `docs/settings.md` from this file,
+`limits.py` and `tokens.py`, and `.ci/run` compares them. Durations end in `_s` (seconds), sizes in `_mib` or `_kib`.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ from gateway.settings.forms import (
     AdminKey,
     Base,
     Count,
+    Days,
+    EmailAddress,
     Factor,
     FilePath,
     HeaderName,
@@ -26,10 +28,14 @@ from gateway.settings.forms import (
     Port,
     RedisUrl,
     Seconds,
+    Share,
     SqlUrl,
+    TargetPort,
     Usd,
+    WebhookSecret,
 )
 from gateway.settings.limits import Limits, ProjectLimits, SubjectLimits
+from gateway.settings.tokens import Tokens
 from gateway.values import Secret
 
 
@@ -83,6 +89,14 @@ class Database(Base, frozen=True):
     url: SqlUrl | None = None  # null is a SQLite file in data_dir
 
 
+class UpstreamReconciliation(Base, frozen=True):
+    """Reads the upstream's own usage and costs (OpenAI's organization API), to be compared with the ledger."""
+
+    admin_key: KeyText  # an admin key of the upstream's organization that may read usage, best as ${file:…}
+    project_ids: list[HeaderWord] = field(default_factory=list)  # its projects that are the gateway's alone; none: all
+    api_key_ids: list[HeaderWord] = field(default_factory=list)  # its API keys that are the gateway's alone; none: all
+
+
 class Upstream(Base, frozen=True):
     base_url: HttpUrl  # up to and with /v1; what follows /v1 in a client's path is appended
     api_key: KeyText | None = None  # the upstream's own key; null sends none
@@ -94,6 +108,7 @@ class Upstream(Base, frozen=True):
     max_connections: Count | None = None  # connections of one worker; null is unlimited
     keepalive_s: Seconds = 45.0  # idle connections are closed after this; keep it below the upstream's own
     include_usage: Literal["ask", "never"] = "ask"  # ask for a chat stream's usage where the client does not; see docs
+    reconciliation: UpstreamReconciliation | None = None  # compare the ledger with its own usage; null does not
 
 
 class RouteTarget(Base, frozen=True):
@@ -208,8 +223,43 @@ class Prices(Base, frozen=True):
 class Usage(Base, frozen=True):
     spool_dir: FilePath | None = None  # where usage waits on disk while Redis is away; null is `spool` in data_dir
     spool_mib: Count = 1_024  # all that waits there; beyond it usage is kept in memory for a while and then lost
+    stream_events: Count = 1_000_000  # calls whose usage waits in Redis to be folded; that of more waits on disk
     label_user: bool = False  # metrics of usage say which user; one series more for each
     label_key: bool = False  # metrics of usage say which key; one series more for each
+
+
+class Ledger(Base, frozen=True):
+    """How long usage is kept, in whole days. Days of usage and costs are kept for ever."""
+
+    minutes_days: Days = 32  # usage by the minute
+    hours_days: Days = 400  # usage and costs by the hour
+    events_days: Days = 7  # single calls; usage that was spooled for longer is set aside
+
+
+class Reconciliation(Base, frozen=True):
+    """Each day of the ledger is compared with what upstreams say of it, where they are asked: docs/operations.md."""
+
+    after_s: Seconds = 21_600.0  # how long after a day's end (UTC) its upstreams' usage is whole
+    tolerance: Share = 0.01  # how far both may be apart, 0 to 1, before `gateway reconcile` fails
+
+
+class Smtp(Base, frozen=True):
+    host: Host  # the server that takes our mail
+    sender: EmailAddress = field(name="from")  # the sender's address
+    port: TargetPort = 587  # where it listens
+    starttls: bool = True  # encrypt before anything else is said; the server's certificate must be valid for host
+    username: str | None = None  # to log in with; null does not log in
+    password: Secret | None = None  # to log in with, best as ${file:…}
+
+
+class Alerts(Base, frozen=True):
+    """Spend alerts are made in the admin API; here stands what tells of them."""
+
+    smtp: Smtp | None = None  # for alerts by e-mail; null sends none
+    webhook_secret: WebhookSecret | None = None  # signs alerts by webhook (Standard Webhooks); null sends none
+    webhook_allowed_hosts: list[Host] = field(
+        default_factory=list
+    )  # hosts in URLs of webhooks that may have addresses that are not public
 
 
 class Logs(Base, frozen=True):
@@ -231,6 +281,9 @@ class Settings(Base, frozen=True, kw_only=True):
     bodies: Bodies = Bodies()
     cors: Cors = Cors()
     usage: Usage = Usage()
+    ledger: Ledger = Ledger()
+    reconciliation: Reconciliation = Reconciliation()
+    alerts: Alerts = Alerts()
     logs: Logs = Logs()
     limits: Limits = Limits()
     organization_id: Annotated[
@@ -241,6 +294,7 @@ class Settings(Base, frozen=True, kw_only=True):
     admin_keys: list[AdminKey] = field(
         default_factory=list
     )  # keys of the admin API; they do not work on the data plane
+    tokens: Tokens = Tokens()
     unknown_paths: Literal["forward", "deny"] = "forward"  # what to do with /v1 paths that the gateway does not know
     allow_unmetered: bool = False  # let through what opens a way around metering (/realtime/calls, client secrets)
     control_url: HttpUrl | None = None  # where administrative calls go; null: to the control process of `gateway serve`

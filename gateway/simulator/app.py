@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway.operations.table import load_operations
 from gateway.simulator import media
 from gateway.simulator.door import Door
-from gateway.simulator.families import HANDLERS, SOCKETS, generic
+from gateway.simulator.families import HANDLERS, SOCKETS, generic, organization
 from gateway.simulator.options import SimulatorOptions
 from gateway.simulator.routes import Routes
 from gateway.simulator.world import World
@@ -34,14 +34,15 @@ def make_app(options: SimulatorOptions | None = None) -> web.Application:
         (data / folder).mkdir(parents=True, exist_ok=True)
     operations = load_operations()
     served = dict(HANDLERS)
-    world = World(options, data, served | dict(generic.handlers(operations, served)))
+    admin = dict(organization.HANDLERS)
+    world = World(options, data, served | admin | dict(generic.handlers(operations, served)))
     own = _OwnPaths(world)
     app.router.add_get("/_simulator/health", own.health)
     app.router.add_get("/_simulator/stats", own.stats)
     app.router.add_get("/_simulator/served", own.served)
     app.router.add_post("/_simulator/reset", own.reset)
     app.router.add_get(r"/_simulator/images/{width:\d{1,4}}x{height:\d{1,4}}/{shade:\d+}.png", own.image)
-    app.router.add_route("*", "/{path:.*}", Door(world, Routes(operations), dict(SOCKETS)).serve)
+    app.router.add_route("*", "/{path:.*}", Door(world, Routes(operations, admin), dict(SOCKETS)).serve)
 
     async def stop(_: web.Application) -> None:
         world.stop()

@@ -132,7 +132,9 @@ class Door:
         if route is None:
             raise errors.unknown_path(request.method, entry.path)
         entry.operation = route.operation.id
-        entry.key = self._world.admit(request.headers, intake.read_key(request.headers))
+        key = intake.read_key(request.headers)
+        is_admin = route.operation.plane == "admin"
+        entry.key = self._world.admit_admin(key) if is_admin else self._world.admit(request.headers, key)
         return route
 
     async def _before(self, wire: Wire, model: str) -> None:

@@ -69,6 +69,10 @@ def mismatched_organization() -> ApiError:
     )
 
 
+def missing_scopes(scopes: str) -> ApiError:
+    return ApiError(403, f"You have insufficient permissions for this operation. Missing scopes: {scopes}.")
+
+
 def unknown_path(method: str, path: str) -> ApiError:
     return ApiError(404, f"Invalid URL ({method} {path})")
 

@@ -1,6 +1,8 @@
 """What a simulator can be told when it is made."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -25,6 +27,8 @@ class SimulatorOptions(msgspec.Struct, frozen=True):
     fine-tuning, videos, background responses) stay in each of their states.
     caching: whether repeated long prompts have cached tokens. max_objects: of each kind; then the oldest are forgotten.
     seed: of everything random.
+    admin_keys: that read the organization's usage and costs; None takes any that is none of `keys`.
+    prices: for these costs: nano-dollars for one of each, by response model and name in `bill.PRICED`.
     """
 
     keys: frozenset[str] | None = None
@@ -37,4 +41,6 @@ class SimulatorOptions(msgspec.Struct, frozen=True):
     caching: bool = True
     max_objects: int = 20_000
     seed: int = 1
+    admin_keys: frozenset[str] | None = None
+    prices: Mapping[str, Mapping[str, int]] = MappingProxyType({})
     clock: Clock = SystemClock()

@@ -1,6 +1,6 @@
 """From a request to the operation that serves it: the operation table, and the simulator's own paths."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from urllib.parse import unquote
 
 import msgspec
@@ -23,10 +23,10 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Routes:
-    """Finds routes. Only the data plane: what the control plane answers is never asked of OpenAI."""
+    """Finds routes, of the data plane and `admin`: ids of the operations that a control plane asks its upstream for."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        self._matcher = Matcher(operation for operation in operations if operation.plane == "proxied")
+    def __init__(self, operations: Iterable[Operation], admin: Container[str] = ()) -> None:
+        self._matcher = Matcher(one for one in operations if one.plane == "proxied" or one.id in admin)
 
     def find(self, method: str, raw_path: str) -> Route | None:
         """raw_path: as in the request line, without query."""

@@ -76,6 +76,17 @@ class World:
             raise errors.mismatched_organization()
         return fingerprint(key)
 
+    def admit_admin(self, key: str | None) -> str:
+        """The same of an admin key, which an API key is not."""
+        if key is None:
+            raise errors.no_key()
+        if key in (self.options.keys or ()):
+            raise errors.missing_scopes("api.usage.read")
+        accepted = self.options.admin_keys
+        if accepted is not None and key not in accepted:
+            raise errors.wrong_key(key)
+        return fingerprint(key)
+
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Runs a job in the background; until it ends the book counts it as in flight."""
 

@@ -27,10 +27,10 @@ from gateway.supervisor.listeners import address_of, open_listeners
 from gateway.supervisor.lock import DataFolderLock
 from gateway.supervisor.ops import Operations
 from gateway.supervisor.post import Post, StartError
-from gateway.supervisor.slots import Slots
+from gateway.supervisor.slots import Lanes, Slots
 from gateway.tasks import Tasks
 from gateway.telemetry.logging import Logger
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import FOLDER_VARIABLE, Metrics
 
 # Whatever is in these is built into sockets, folders and processes: a change of one takes a restart.
 _FIXED = ("listeners", "workers.count", "data_dir", "redis", "database")
@@ -168,7 +168,9 @@ class Supervisor:
 
     def _make_posts(self, proxy: list[socket.socket], admin: list[socket.socket]) -> None:
         if self._plan.control:
-            self._control = self._single_post("control", admin)
+            environment = {FOLDER_VARIABLE: str(self._metrics_folder)}
+            lanes = Lanes("control", self._metrics_folder)
+            self._control = self._single_post("control", admin, environment=environment, lanes=lanes)
         for one in self._plan.companions:
             self._companions.append(self._single_post(one.role, one.sockets, one.extra, one.environment))
         self._slots = self._make_slots(proxy)
@@ -209,13 +211,27 @@ class Supervisor:
         sockets: Sequence[socket.socket],
         extra: Mapping[str, str] = MappingProxyType({}),
         environment: Mapping[str, str] = MappingProxyType({}),
+        lanes: Lanes | None = None,
     ) -> Post:
-        def start(_: Child) -> Start:
-            numbers = [s.fileno() for s in sockets]
-            settings = msgspec.Raw(encode(self._settings))
-            return Start(settings=settings, sockets=numbers, redis_url=self._redis_url(), extra=dict(extra))
+        def start(child: Child) -> Start:
+            return Start(
+                settings=msgspec.Raw(encode(self._settings)),
+                sockets=[s.fileno() for s in sockets],
+                lane=lanes.take(child) if lanes is not None else "",
+                redis_url=self._redis_url(),
+                extra=dict(extra),
+            )
 
-        return Post(role, "0", sockets, execute(role, environment), start, log=self._log, restarts=self._restarts)
+        return Post(
+            role,
+            "0",
+            sockets,
+            execute(role, environment),
+            start,
+            log=self._log,
+            restarts=self._restarts,
+            gone=lanes.give_back if lanes is not None else lambda _: None,
+        )
 
     # Reloading
 

@@ -25,8 +25,8 @@ class Lanes:
     counts on from there, so there are no more lanes than processes were alive at once.
     """
 
-    def __init__(self, slot: int, folder: Path) -> None:
-        self._slot = slot
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name = name
         self._folder = folder
         self._taken: dict[Child, str] = {}
 
@@ -34,7 +34,7 @@ class Lanes:
         """The first lane that is free."""
         taken = set(self._taken.values())
         number = 0
-        while (lane := f"w{self._slot}-{number}") in taken:
+        while (lane := f"{self._name}-{number}") in taken:
             number += 1
         self._taken[child] = lane
         return lane
@@ -82,7 +82,7 @@ class Slots:
         restarts = metrics.counter("gateway_restarts_total")
         self._nursery = Nursery(environment, restarts, log) if sockets and nursery.possible() else None
         launch = self._nursery.fork if self._nursery is not None else execute("worker", environment)
-        self._slots = [_Slot(n, opened, Lanes(n, metrics_folder), redis_url) for n, opened in enumerate(sockets)]
+        self._slots = [_Slot(n, opened, Lanes(f"w{n}", metrics_folder), redis_url) for n, opened in enumerate(sockets)]
         self._posts = [self._post(slot, launch, restarts, log) for slot in self._slots]
 
     def _post(self, slot: _Slot, launch: Launch, restarts: Counts, log: Logger) -> Post:

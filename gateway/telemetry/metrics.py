@@ -1,8 +1,8 @@
 """Every metric, in one table, and how processes count.
 
-Workers count in plain Python and carry the sums over to prometheus-client a few times a second: an increment there
-costs more than it should on a path that makes several a request. In the workers prometheus-client keeps its values in
-files that the supervisor adds up at a scrape, so totals survive a worker's end; a worker that is killed loses what it
+Workers and the control process count in plain Python and carry the sums over to prometheus-client a few times a second:
+an increment there costs more than it should on a path that makes several a request. There prometheus-client keeps its
+values in files that the supervisor adds up at a scrape, so totals survive a process; one that is killed loses what it
 has counted since it last carried over, never more.
 """
 
@@ -21,6 +21,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 Kind = Literal["counter", "gauge", "histogram"]
+Process = Literal["worker", "control", "supervisor"]
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -35,7 +36,7 @@ class Metric(msgspec.Struct, frozen=True):
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    process: Literal["worker", "supervisor"] = "worker"
+    process: Process = "worker"
 
 
 METRICS = (
@@ -56,10 +57,12 @@ METRICS = (
     Metric("gateway_body_bytes", "gauge", "Memory taken by buffered bodies."),
     Metric("gateway_cached_keys", "gauge", "API keys that workers know."),
     Metric("gateway_key_lookups_total", "counter", "API keys asked for in Redis.", ("result",)),
+    Metric("gateway_token_checks_total", "counter", "Access tokens (JWTs) that were not known yet.", ("result",)),
     Metric("gateway_redis_up", "gauge", "Whether a worker's Redis calls get through: the number of workers."),
     Metric("gateway_log_lines_dropped_total", "counter", "Log lines dropped because nobody read them in time."),
     Metric("gateway_usage_events_total", "counter", "Usage events by where they went.", ("what",)),
     Metric("gateway_usage_spool_bytes", "gauge", "Usage that waits on disk, or is being delivered from there."),
+    Metric("gateway_usage_stream_full", "gauge", "Whether the stream in Redis has no room for usage: 0 or 1."),
     Metric("gateway_reserve_seconds", "histogram", "Reserving in Redis, until the answer or the deadline.", (), _FAST),
     Metric(
         "gateway_limit_refusals_total",
@@ -78,6 +81,40 @@ METRICS = (
     Metric("gateway_limits_without_redis_total", "counter", "Calls whose limits Redis could not check.", ("outcome",)),
     Metric("gateway_reservations", "gauge", "Calls in flight with a reservation."),
     Metric("gateway_redis_breaker", "gauge", "Breakers of workers' calls to Redis, by state.", ("state",)),
+    Metric("gateway_ledger_events_total", "counter", "Usage events, by what became of them.", ("what",), (), "control"),
+    Metric("gateway_ledger_waiting_events", "gauge", "Usage events that are not folded yet.", (), (), "control"),
+    Metric("gateway_ledger_lag_seconds", "gauge", "How old the oldest of them is.", (), (), "control"),
+    Metric("gateway_ledger_folding", "gauge", "Control processes that fold usage: one.", (), (), "control"),
+    Metric("gateway_ledger_fold_seconds", "histogram", "Folding a batch of events.", (), _FAST, "control"),
+    Metric(
+        "gateway_spend_drift_usd",
+        "gauge",
+        "How far a counter of spend was from what the ledger says, at the last look; the farthest.",
+        ("direction",),
+        (),
+        "control",
+    ),
+    Metric(
+        "gateway_reconciliation_drift_ratio",
+        "gauge",
+        "How far ledger and upstream are apart on the last day compared, 0 to 1.",
+        ("upstream", "category", "field"),
+        process="control",
+    ),
+    Metric(
+        "gateway_reconciliation_day_timestamp_seconds",
+        "gauge",
+        "When the last day that was compared with an upstream began.",
+        ("upstream",),
+        process="control",
+    ),
+    Metric(
+        "gateway_reconciliation_failures_total",
+        "counter",
+        "Days that could not be compared with an upstream, each time.",
+        ("upstream",),
+        process="control",
+    ),
     Metric("gateway_info", "gauge", "Always 1.", ("version",), process="supervisor"),
     Metric("gateway_workers", "gauge", "Worker processes.", ("state",), process="supervisor"),
     Metric("gateway_restarts_total", "counter", "Processes that ended by themselves.", ("role",), process="supervisor"),
@@ -86,8 +123,16 @@ METRICS = (
 )
 
 _READINGS = 5  # of the folder of lanes, until none of its files changes hands meanwhile
-_LARGEST = frozenset(
-    {"gateway_loop_lag_seconds", "gateway_limit_utilization"}
+LARGEST = frozenset(
+    {
+        "gateway_loop_lag_seconds",
+        "gateway_limit_utilization",
+        "gateway_usage_stream_full",
+        "gateway_ledger_waiting_events",
+        "gateway_ledger_lag_seconds",
+        "gateway_reconciliation_drift_ratio",
+        "gateway_reconciliation_day_timestamp_seconds",
+    }
 )  # over workers the largest counts, not the sum
 
 
@@ -152,7 +197,7 @@ class Observations:
 class Metrics:
     """The metrics of one process: those that the table gives to its role."""
 
-    def __init__(self, process: Literal["worker", "supervisor"] = "worker", more: tuple[Metric, ...] = ()) -> None:
+    def __init__(self, process: Process = "worker", more: tuple[Metric, ...] = ()) -> None:
         """more: rows besides the table's, for families that follow from other tables and from settings."""
         self.registry = registry = CollectorRegistry()
         self._gauges: dict[str, Any] = {}
@@ -170,7 +215,7 @@ class Metrics:
                 family = prometheus_client.Histogram(**common, buckets=metric.buckets, registry=registry)
                 self._observations[metric.name] = Observations(family, labelled, metric.buckets)
             else:
-                mode: Any = "livemax" if metric.name in _LARGEST else "livesum"
+                mode: Any = "livemax" if metric.name in LARGEST else "livesum"
                 self._gauges[metric.name] = prometheus_client.Gauge(**common, multiprocess_mode=mode, registry=registry)
 
     def counter(self, name: str) -> Counts:

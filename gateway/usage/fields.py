@@ -4,13 +4,12 @@
 was read from the prompt cache nor what was written to it (reference: Usage, Completions usage object).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from gateway.values import Quantities
+import msgspec
 
-REQUESTS = "num_model_requests"
-Field = Callable[[Quantities], float]
+from gateway.values import Quantities
 
 
 def _written(used: Quantities) -> int:
@@ -27,6 +26,65 @@ def _fresh_audio(used: Quantities) -> int:
 
 def _fresh_images(used: Quantities) -> int:
     return max(0, used.input_image_tokens - used.cached_image_tokens)
+
+
+# Of each: the whole, and the parts that it holds.
+_PARTS = (
+    ("input_tokens", ("cached_tokens", "cache_write_tokens")),
+    ("cache_write_tokens", ("cache_write_12h_tokens",)),
+    ("output_tokens", ("reasoning_tokens",)),
+    ("output_tokens", ("output_audio_tokens", "output_image_tokens")),
+    ("cached_tokens", ("cached_audio_tokens", "cached_image_tokens")),
+    ("input_audio_tokens", ("cached_audio_tokens",)),
+    ("input_image_tokens", ("cached_image_tokens",)),
+)
+
+
+def consistent(used: Quantities) -> Quantities:
+    """The same, but no part is more than what it is of: fields of sums are then the sums of fields. An upstream that
+    says otherwise has its totals believed, and its parts cut."""
+    if _is_plain(used):
+        return used
+    written = _written(used)
+    if used.cache_write_tokens != written:
+        used = msgspec.structs.replace(used, cache_write_tokens=written)
+    for whole, parts in _PARTS:
+        left = getattr(used, whole)
+        for part in parts:
+            if getattr(used, part) > left:
+                used = msgspec.structs.replace(used, **{part: left})
+            left -= getattr(used, part)
+    fresh = _uncached(used)
+    if _fresh_audio(used) + _fresh_images(used) > fresh:
+        audio = min(_fresh_audio(used), fresh)
+        used = msgspec.structs.replace(
+            used,
+            input_audio_tokens=used.cached_audio_tokens + audio,
+            input_image_tokens=used.cached_image_tokens + min(_fresh_images(used), fresh - audio),
+        )
+    return used
+
+
+def _is_plain(used: Quantities) -> bool:
+    """Whether it is text as nearly all of it: nothing written, no media, and no part is more than its whole."""
+    return (
+        used.cached_tokens <= used.input_tokens
+        and used.reasoning_tokens <= used.output_tokens
+        and not (
+            used.cache_write_tokens
+            or used.cache_write_12h_tokens
+            or used.input_audio_tokens
+            or used.cached_audio_tokens
+            or used.output_audio_tokens
+            or used.input_image_tokens
+            or used.cached_image_tokens
+            or used.output_image_tokens
+        )
+    )
+
+
+REQUESTS = "num_model_requests"
+Field = Callable[[Quantities], float]
 
 
 _TOKENS: Mapping[str, Field] = MappingProxyType({
@@ -49,6 +107,38 @@ _TOKENS: Mapping[str, Field] = MappingProxyType({
     "input_cache_write_30m_tokens": lambda used: max(0, _written(used) - used.cache_write_12h_tokens),
     "input_cache_write_12h_tokens": lambda used: used.cache_write_12h_tokens,
 })  # fmt: skip
+
+TOKENS = (
+    "input_tokens", "cached_tokens", "cache_write_tokens", "cache_write_12h_tokens", "output_tokens",
+    "input_audio_tokens", "cached_audio_tokens", "output_audio_tokens",
+    "input_image_tokens", "cached_image_tokens", "output_image_tokens",
+)  # fmt: skip
+
+
+def fields_of_tokens(summed: Sequence[int]) -> dict[str, int]:
+    """The fields of completions and decisions, from sums of consistent quantities in the order of TOKENS: the same as
+    in FIELDS, for answers with ten thousand of them."""
+    read, cached, written, long, wrote, audio, cached_audio, spoken, image, cached_image, drawn = summed
+    fresh, audio, image = read - cached - written, audio - cached_audio, image - cached_image
+    return {
+        "input_tokens": read,
+        "output_tokens": wrote,
+        "input_cached_tokens": cached,
+        "input_uncached_tokens": fresh,
+        "input_text_tokens": fresh - audio - image,
+        "output_text_tokens": wrote - spoken - drawn,
+        "input_cached_text_tokens": cached - cached_audio - cached_image,
+        "input_audio_tokens": audio,
+        "input_cached_audio_tokens": cached_audio,
+        "output_audio_tokens": spoken,
+        "input_image_tokens": image,
+        "input_cached_image_tokens": cached_image,
+        "output_image_tokens": drawn,
+        "input_cache_write_tokens": written,
+        "input_cache_write_30m_tokens": written - long,
+        "input_cache_write_12h_tokens": long,
+    }
+
 
 # By category. Each but the last three counts its requests besides, as `num_model_requests`.
 FIELDS: Mapping[str, Mapping[str, Field]] = MappingProxyType({

@@ -9,7 +9,7 @@ from gateway.usage.asked import Asked
 from gateway.usage.estimate import Densities, overhead_tokens
 from gateway.usage.extract import Report
 from gateway.usage.kinds import Kind
-from gateway.values import Quantities, UsageEvent, UsageLine, Used
+from gateway.values import Quantities, SeenStore, UsageEvent, UsageLine, Used
 
 # How fast speech is, for estimates: OpenAI counts a token for 100 ms of audio that it hears and for 50 ms that it
 # speaks (guide: Realtime costs); English is read aloud at some 15 characters a second.
@@ -25,7 +25,7 @@ class Answer(msgspec.Struct):
     at its end. model, service_tier, object_id,
     state: as it said first. calls: tools that were seen at work. failed: it said itself that it failed. began: any of
     it came; of one in one piece, all of it. ends_with_client: it said that it is not made any more once nobody waits
-    for it. items: how many pictures.
+    for it. items: how many pictures. stores: vector stores that it told of.
     """
 
     reports: list[Report] = []
@@ -41,6 +41,7 @@ class Answer(msgspec.Struct):
     ends_with_client: bool = False
     items: int = 0
     duration_ms: int = 0
+    stores: list[SeenStore] = []
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

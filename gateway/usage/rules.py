@@ -88,7 +88,8 @@ class Rule(msgspec.Struct, frozen=True):
     events: the same in events, by their type (member `type`, else the event's name). usage: where in that object usage
     stands. several: what a second report of a stream means: the newest counts (`last`), or each is of its own (`each`).
     deltas: the types of events whose text is a piece of the answer, for estimates: ANY, or what they end with.
-    category: of these lines, where it is not the operation's. plain: `plain.py` may read whole answers.
+    category: of these lines, where it is not the operation's. plain: `plain.py` may read whole answers. stores: they
+    tell of vector stores (`stores.py`), and of no usage.
     source: where this is written.
     """
 
@@ -102,6 +103,7 @@ class Rule(msgspec.Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
     category: str | None = None
     plain: bool = False
+    stores: bool = False
 
 
 RESPONSE_EVENTS: Mapping[str, str] = MappingProxyType({

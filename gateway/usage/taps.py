@@ -17,6 +17,7 @@ from gateway.usage.lines import Answer
 from gateway.usage.plain import Plain, plain
 from gateway.usage.rules import ANY, TOOL_EVENTS, Rule
 from gateway.usage.sse import LARGEST_EVENT, Event, EventReader, parse_event
+from gateway.usage.stores import stores_of
 
 Rules = tuple[Rule, ...]
 
@@ -104,6 +105,9 @@ class JsonTap:
             answer.reports = _of_tail(body, self._rules)
             _note_names(answer, self._head)
             answer.text_bytes = len(body)
+            return answer
+        if self._rules and self._rules[0].stores:
+            answer.stores = stores_of(body)
             return answer
         answer.reports = of_body(body, self._rules)
         if texts or not answer.reports:

@@ -13,7 +13,7 @@ from gateway.simulator.book import Record
 from tests.compat.both import as_async
 from tests.compat.methods import Tags, proxied_methods
 from tests.compat.stand import ADMIN_KEY, HALVES, UPSTREAM_KEY, Gate, opened
-from tests.fakes.redis_servers import free_port
+from tests.fakes.ports import free_port
 from tests.unit.simulator.kit import Simulation
 
 Make = Callable[..., AsyncOpenAI]

@@ -7,12 +7,17 @@ lets us in, else (or if it says `own`) one that is started for the tests, from t
 import asyncio
 import os
 import secrets
+import shutil
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
+
+from gateway.control.sql import ledger_tables
+from gateway.control.sql.database import Database
 
 VARIABLE = "GATEWAY_TEST_POSTGRES"
 _LOCAL = ("postgresql://postgres@127.0.0.1:5432/postgres", "postgresql:///postgres")
@@ -52,21 +57,71 @@ async def _lets_us_in(url: str) -> bool:
         await connection.close()
 
 
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of an empty database in a file."""
+    return f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}"
+
+
+@pytest.fixture
+def postgresql_url(postgres: str) -> Iterator[str]:
+    """URL of an empty database on a server."""
+    with _new_database(postgres) as url:
+        yield f"postgresql+asyncpg{url}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest) -> str:
     """URL of an empty database, of both kinds in turn, as `database.url` takes it."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}"
-        return
-    server = request.getfixturevalue("postgres")
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@contextmanager
+def _new_database(server: str) -> Iterator[str]:
+    """Its URL, without the scheme's name."""
     name = f"gateway_test_{secrets.token_hex(8)}"
     asyncio.run(_execute(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"))
     try:
         before, _, options = server.partition("?")
-        at = before.rpartition("/")[0].replace("postgresql://", "postgresql+asyncpg://", 1)
+        at = before.rpartition("/")[0].removeprefix("postgresql")
         yield f"{at}/{name}" + (f"?{options}" if options else "")
     finally:
         asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the registry's tables, to copy: they take a while to make."""
+    file = tmp_path_factory.mktemp("registry") / "registry.sqlite"
+    asyncio.run(_make_tables(f"sqlite+aiosqlite:///{file}"))
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_registry(postgres: str) -> Iterator[str]:
+    """A database with the registry's tables, to empty."""
+    with _new_database(postgres) as url:
+        asyncio.run(_make_tables(f"postgresql+asyncpg{url}"))
+        yield url
+
+
+async def _make_tables(url: str) -> None:
+    await (await Database.open(url)).close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registry_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """As `database_url`, of a registry that has its tables and no rows: where it does not matter how it came to be."""
+    if request.param == "sqlite":
+        file = tmp_path / "registry.sqlite"
+        shutil.copy(request.getfixturevalue("sqlite_registry"), file)
+        yield f"sqlite+aiosqlite:///{file}"
+        return
+    url = request.getfixturevalue("postgres_registry")
+    tables = reversed(ledger_tables.metadata.sorted_tables)
+    asyncio.run(_execute(f"postgresql{url}", ";".join(f'DELETE FROM "{table.name}"' for table in tables)))
+    yield f"postgresql+asyncpg{url}"
 
 
 async def _execute(server: str, statement: str) -> None:

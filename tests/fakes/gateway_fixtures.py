@@ -18,7 +18,8 @@ import pytest
 
 from gateway.redisdb.embedded import dying_with_parent
 from tests.fakes.gateway_process import END_S, START_S, Demo, Gateway, settings_for
-from tests.fakes.redis_servers import eventually_blocking, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import eventually_blocking
 
 
 class StartGateway(Protocol):

@@ -30,6 +30,7 @@ class MemoryLimitsStore:
         self.epoch: str | None = None
         self.version = 0
         self.documents: dict[str, bytes] = {}
+        self.sources: dict[str, int] = {}  # the registry's version of each
         self.keys: dict[str, int] = {}
 
     def _called(self, what: str, organization_id: str) -> None:
@@ -49,14 +50,16 @@ class MemoryLimitsStore:
 
     async def publish(self, organization_id: str, version: int, documents: Mapping[str, bytes | None]) -> int:
         self._called("publish", organization_id)
-        assert version > self.version, "never the same again"
-        self.version = version
-        for field, document in documents.items():
+        newer = {field: one for field, one in documents.items() if version > self.sources.get(field, 0)}
+        if newer:
+            self.version = max(version, self.version + 1)
+        for field, document in newer.items():
+            self.sources[field] = version
             if document is None:
-                del self.documents[field]
+                self.documents.pop(field, None)
             else:
                 self.documents[field] = document
-        return len(documents)
+        return len(newer)
 
     async def publish_key_versions(self, organization_id: str, versions: Mapping[str, int]) -> int:
         self._called("key versions", organization_id)
@@ -70,7 +73,3 @@ class MemoryLimitsStore:
             return False
         self.epoch = epoch
         return True
-
-    async def reset_spend(self, organization_id: str) -> int:
-        self._called("reset", organization_id)
-        return 0

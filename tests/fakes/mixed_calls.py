@@ -7,6 +7,7 @@ calls.
 import asyncio
 import json
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -55,11 +56,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct):
-    """What a client saw. status: 0 for no answer. written: tokens of the text that it got. broken: it ended too early."""
+    """What a client saw. status: 0 for no answer. written: tokens of the text that it got. broken: it ended too early.
+    began, ended: seconds on a clock that only goes forward."""
 
     status: int = 0
     written: int = 0
     broken: bool = False
+    began: float = 0.0
+    ended: float = float("inf")
 
 
 class Mix:
@@ -247,13 +251,15 @@ class Callers:
 
         async def work() -> None:
             for ask in waiting:
-                self.outcomes[ask.name] = outcome = Outcome()
+                self.outcomes[ask.name] = outcome = Outcome(began=time.monotonic())
                 try:
                     await self._call(ask, outcome)
                 except (aiohttp.ClientError, ConnectionError):
                     outcome.broken = True
                 except TimeoutError:
                     raise AssertionError(f"a hang: {ask}") from None
+                finally:
+                    outcome.ended = time.monotonic()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):

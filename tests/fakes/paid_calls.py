@@ -189,11 +189,8 @@ async def all_ended(server: Server, within_s: float = 20) -> None:
     await eventually(lambda: living(server) == 0, within_s=within_s)
 
 
-def events(server: Server) -> list[UsageEvent]:
-    return events_of(server.command("XRANGE", KEYS.usage(ORG), "-", "+"))
-
-
-def events_of(entries: Sequence[Any]) -> list[UsageEvent]:
+def waiting(entries: Sequence[Any]) -> list[UsageEvent]:
+    """Of what XRANGE says."""
     return [msgspec.json.decode(fields[3], type=UsageEvent) for _, fields in entries]
 
 

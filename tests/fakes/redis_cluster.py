@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.fakes.redis_servers import Server, StartServer, cluster_options, eventually_blocking, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import Server, StartServer, cluster_options, eventually_blocking
 
 SLOTS = 16_384
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from gateway.settings.model import Redis, Sentinel
 from gateway.values import Secret
-from tests.fakes.redis_servers import Server, StartServer, eventually_blocking, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import Server, StartServer, eventually_blocking
 
 SERVICE = "gate"
 PASSWORD, SENTINEL_PASSWORD = "for-servers", "for-sentinels"

@@ -26,19 +26,13 @@ from gateway.redisdb.command import pack
 from gateway.redisdb.embedded import dying_with_parent
 from gateway.settings.model import Redis
 from gateway.values import Secret
+from tests.fakes.ports import free_port
 
 T = TypeVar("T")
 VALKEY = Path(get_binary_path())
 SYSTEM_REDIS = shutil.which("redis-server")
 WAITS_S = 10.0
 Reply = Any
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @overload

@@ -21,8 +21,15 @@ class Certificate(msgspec.Struct, frozen=True):
     key: Path
 
     def trusting(self) -> ssl.SSLContext:
-        """A client's context that trusts this certificate and no other."""
-        return ssl.create_default_context(cafile=str(self.cert))
+        """A client's context that trusts this certificate and no other.
+
+        TLS 1.2: after a handshake of 1.3 come tickets, which OpenSSL reads within `recv`. A client that reads and sends in
+        two threads, as the synchronous one does, races with itself there, and its request may never leave it
+        (python/cpython issue 143756).
+        """
+        context = ssl.create_default_context(cafile=str(self.cert))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
 
 def self_signed(folder: Path) -> Certificate:
@@ -70,11 +77,11 @@ async def _join(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> Non
     try:
         await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        for _, writer in ways:  # before anything is awaited, for this may be cancelled once more
+            writer.close()
         for copy in copies:
             copy.cancel()
         await asyncio.gather(*copies, return_exceptions=True)
-        for _, writer in ways:
-            writer.close()
         for _, writer in ways:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

@@ -6,7 +6,6 @@ so that a request that was smuggled through shows up as one request more, or as 
 
 import asyncio
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -246,11 +245,3 @@ async def upstream(
         assert not made.errors, made.errors
     finally:
         await made.close()
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

@@ -43,6 +43,10 @@ class Stand:
     def spool_bytes(self) -> float:
         return self.metrics.registry.get_sample_value("gateway_usage_spool_bytes") or 0
 
+    @property
+    def shows_full(self) -> bool:
+        return self.metrics.registry.get_sample_value("gateway_usage_stream_full") == 1
+
     def said(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.events if line["event"] == name]
 
@@ -53,9 +57,16 @@ class Stand:
 
 @asynccontextmanager
 async def stand(
-    redis: Redis, folder: Path, *, connected: bool = True, spool_bytes: int = 64 * MIB, **more: Any
+    redis: Redis,
+    folder: Path,
+    *,
+    connected: bool = True,
+    spool_bytes: int = 64 * MIB,
+    stream_events: int = 0,
+    **more: Any,
 ) -> AsyncIterator[Stand]:
-    """folder: of all spools. connected: wait for that, for tests that begin with a Redis that is there."""
+    """folder: of all spools. connected: wait for that, for tests that begin with a Redis that is there. stream_events:
+    as many as the stream takes; 0: any number."""
     lines: list[dict[str, Any]] = []
 
     def keep(_logger: Any, method: str, line: Any) -> Any:
@@ -67,7 +78,9 @@ async def stand(
     hot = HotRedis(client, redis, clock=clock, log=log, scripts=[script])
     await hot.start()
     spools = Spools(folder, spool_bytes, clock)
-    outbox = Outbox(UsageStream(hot, KEYS, script), spools, metrics=metrics, log=log, clock=clock, **more)
+    stream = UsageStream(hot, KEYS, script, most_events=stream_events)
+    outbox = Outbox(stream, spools, metrics=metrics, log=log, clock=clock, **more)
+    hot.listen(outbox.linked)
     found = Stand(outbox, hot, metrics, folder)
     found.events = lines
     try:

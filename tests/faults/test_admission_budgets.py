@@ -14,6 +14,7 @@ from gateway.values import UsageEvent
 from tests.fakes.events import ORG
 from tests.fakes.gateway_fixtures import StartGateway
 from tests.fakes.gateway_process import Gateway
+from tests.fakes.kept_events import events_so_far
 from tests.fakes.load import clients_of
 from tests.fakes.measuring import Measured, Size
 from tests.fakes.paid_calls import (
@@ -28,7 +29,6 @@ from tests.fakes.paid_calls import (
     caller,
     cost,
     dollars,
-    events,
     folded,
     limited,
     paid,
@@ -71,7 +71,7 @@ async def test_strict_admits_what_fits(
         measured(f"strict, {gateways} gateway(s): overspent", spent(server) - fit * RESERVED, "nano-USD", "0")
         assert admitted == len(upstream.book) == fit
         assert spent(server) == fit * RESERVED == upstream.nano_usd
-        check_events(server, upstream.book.keys())
+        check_events(server, started, upstream.book.keys())
 
 
 @pytest.mark.parametrize("gateways", [1, 2], ids=["one gateway", "two gateways"])
@@ -99,7 +99,7 @@ async def test_strict_admits_what_fits_while_workers_are_killed(
             while not calls.statuses()[429]:  # the killed took so many callers with them that some of it is left
                 await calls.call()
         await all_ended(server)
-        found = folded(events(server))
+        found = folded(events_so_far(server, *started))
         hurt = sum(event.unconfirmed for event in found.values())
         about = f"strict, {gateways} gateway(s), {kills} kills among the calls"
         measured(f"{about}: admitted of {number}", len(found), "calls", f"{fit}")
@@ -152,7 +152,7 @@ async def test_strict_fills_what_is_given_back(
         about = f"strict, {gateways} gateway(s), answers at half"
         measured(f"{about}: calls that a budget of {fit} held", len(upstream.book), "calls")
         measured(f"{about}: overspent", max(0, spent(server) - limit), "nano-USD", "0")
-        check_events(server, upstream.book.keys())
+        check_events(server, started, upstream.book.keys())
 
 
 @pytest.mark.parametrize("gateways", [1, 2], ids=["one gateway", "two gateways"])
@@ -183,7 +183,7 @@ async def test_strict_while_answers_come(
         assert limit - RESERVED < spent(server) == upstream.nano_usd <= limit
         about = f"strict, {gateways} gateway(s), answers at half at once"
         measured(f"{about}: calls that a budget of {fit} held", len(upstream.book), "calls")
-        check_events(server, upstream.book.keys())
+        check_events(server, started, upstream.book.keys())
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["all live", "some killed"])
@@ -219,7 +219,7 @@ async def test_adaptive_overshoots_by_a_known_bound(  # noqa: PLR0917 - fixtures
 
             said = await calls.round(number, upstream, held=held)
             await all_ended(server)
-            found = folded(events(server))
+            found = folded(events_so_far(server, *started))
             hurt = sum(event.unconfirmed for event in found.values())
             admitted = sum(one.status == 200 for one in said) + hurt
             assert {one.code for one in said if one.status == 429} == {SPENT}
@@ -235,8 +235,8 @@ async def test_adaptive_overshoots_by_a_known_bound(  # noqa: PLR0917 - fixtures
             assert over > 0 or killed, "answers were longer than was learned"
             assert {one.status for one in await calls.round(20, upstream)} == {429}, "it is not passed twice"
         if not killed:
-            check_events(server, upstream.book.keys())
-        assert cost(folded(events(server))) == spent(server)
+            check_events(server, started, upstream.book.keys())
+        assert cost(folded(events_so_far(server, *started))) == spent(server)
 
 
 def lower(server: Server, nano_usd: int) -> None:
@@ -282,7 +282,7 @@ async def test_strict_while_workers_are_killed(
             ended = True
             await running
         await all_ended(server)
-        found = folded(events(server))
+        found = folded(events_so_far(server, *started))
         lost = [one for one in found.values() if one.unconfirmed]
         measured(
             f"strict, {gateways} gateway(s), {kills} kills: calls that were charged as reserved", len(lost), "calls"
@@ -322,25 +322,24 @@ async def test_what_was_swept_is_put_right(start_gateway: StartGateway, start_se
         upstream.used = (BODY // 2, (MOST + 1) // 2)
         settings = limited(server, upstream, budget(100 * RESERVED))
         settings["limits"] = {"lease_s": 1}
-        gateway = start_gateway(workers={"count": 1}, **settings)
+        gateway, *_ = started = [start_gateway(workers={"count": 1}, **settings)]
         async with caller(gateway) as calls:
 
             async def held() -> None:
                 worker = await asyncio.to_thread(gateway.one, "worker")
                 gateway.signal(signal.SIGSTOP, worker)
                 await all_ended(server)
-                assert spent(server) == 20 * RESERVED == cost(folded(events(server)))
+                assert spent(server) == 20 * RESERVED == cost(folded(events_so_far(server, *started)))
                 gateway.signal(signal.SIGCONT, worker)
 
             said = await calls.round(20, upstream, held=held)
             assert {one.status for one in said} == {200}
         await eventually(lambda: spent(server) == upstream.nano_usd)
-        assert len(events(server)) == 40
-        check_events(server, upstream.book.keys())
+        check_events(server, started, upstream.book.keys())
 
 
-def check_events(server: Server, ids: Collection[str]) -> None:
-    found = folded(events(server))
+def check_events(server: Server, started: Collection[Gateway], ids: Collection[str]) -> None:
+    found = folded(events_so_far(server, *started))
     assert found.keys() == ids
     assert not [event for event in found.values() if event.unconfirmed]
     assert cost(found) == spent(server)

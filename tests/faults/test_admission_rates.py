@@ -10,6 +10,8 @@ import pytest
 
 from gateway.accounts.answers import Admitted
 from tests.fakes.gateway_fixtures import StartGateway
+from tests.fakes.gateway_process import Gateway
+from tests.fakes.kept_events import events_so_far
 from tests.fakes.measuring import Measured, Size
 from tests.fakes.paid_calls import (
     BODY,
@@ -19,7 +21,6 @@ from tests.fakes.paid_calls import (
     Paid,
     all_ended,
     caller,
-    events,
     limited,
     paid,
 )
@@ -170,7 +171,7 @@ async def test_requests_in_real_time(
         await all_ended(server)
         assert calls.statuses().keys() == {200, 429}
         check_refusals(calls, each_s)
-        passed = admitted_at(server, upstream)
+        passed = admitted_at(server, gateway, upstream)
         beyond = most_beyond(passed, each_s)
         windows = list(in_windows(passed, empty_at, end, window_s, window_s / 20))
         what = f"{60 * each_s} a minute in {seconds} s of real time at {len(calls.said) / seconds:.0f} a second"
@@ -215,9 +216,9 @@ def check_refusals(calls: Caller, each_s: float) -> None:
             assert one.headers["retry-after"] == "1"
 
 
-def admitted_at(server: Server, upstream: Paid) -> Passed:
+def admitted_at(server: Server, gateway: Gateway, upstream: Paid) -> Passed:
     """When the calls of the stream were admitted, as Redis has it: all that the upstream saw."""
-    found = events(server)
+    found = events_so_far(server, gateway)
     assert {event.id for event in found} == upstream.book.keys()
     return sorted((event.at_us / 1e6, 1) for event in found)
 
@@ -235,7 +236,7 @@ async def test_tokens_in_real_time(start_gateway: StartGateway, start_server: St
             empty_at, end = await overload(calls, 10 * each_s / use, seconds)
         await all_ended(server)
         assert calls.statuses().keys() == {200, 429}
-        passed = [(at, use) for at, _ in admitted_at(server, upstream)]
+        passed = [(at, use) for at, _ in admitted_at(server, gateway, upstream)]
         beyond = most_beyond(passed, each_s)
         total = sum(amount for at, amount in passed if empty_at <= at < end)
         measured(f"{each_s} tokens a second: most in t seconds beyond {each_s} t", beyond, "tokens", f"<= {each_s}")

@@ -11,16 +11,15 @@ import aiohttp
 import msgspec
 import pytest
 
-from gateway.accounts.usage_stream import entries
-from gateway.redisdb.client import connect
 from gateway.simulator import catalog
 from gateway.simulator.book import Record
 from gateway.values import Quantities, UsageEvent, UsageLine
 from tests.fakes.bills import bill
 from tests.fakes.booked import MAIN, TEXTS, TOOLS, booked
-from tests.fakes.events import KEYS, ORG
+from tests.fakes.events import KEYS
 from tests.fakes.gateway_fixtures import StartGateway
 from tests.fakes.gateway_process import KEY
+from tests.fakes.kept_events import events_so_far
 from tests.fakes.measuring import Measured, Size
 from tests.fakes.mixed_calls import Ask, Callers, Mix, Outcome
 from tests.fakes.redis_servers import VALKEY, Server, StartServer
@@ -85,11 +84,7 @@ async def run(asks: list[Ask], simulator_url: str, start: StartGateway, server: 
         took_s = time.perf_counter() - began
         assert await asyncio.to_thread(gateway.stop) == 0
         records = await book.records(before)
-    client = connect(server.settings())
-    try:
-        events = [entry.event() async for entry in entries(client, KEYS, ORG)]
-    finally:
-        await client.aclose()
+    events = await asyncio.to_thread(events_so_far, server, gateway)
     return Run(asks, callers.outcomes, records, events, took_s)
 
 
@@ -191,14 +186,19 @@ def check_flagged(one: Served) -> None:
         return
     assert one.record.ended == "complete", one
     assert not one.record.usage_sent, one
+    assert silent(one), one
+
+
+def silent(one: Served) -> bool:
+    """Whether such an answer never tells what was used."""
     form = one.ask.fields.get("response_format", "json")
     model = one.record.response_model or ""
-    assert (
+    return (
         one.record.operation in {"createModeration", "createTranslation"}
         or (one.record.operation == "createSpeech" and not one.record.stream)
         or (one.record.operation == "createImage" and model.startswith("dall-e"))
         or (one.record.operation == "createTranscription" and form in {"text", "srt", "vtt"})
-    ), one
+    )
 
 
 def note_shares(found: Run, served: list[Served], measured: Measured) -> None:

@@ -150,7 +150,7 @@ async def test_the_control_process(start_gateway: StartGateway, measured: Measur
     def admin() -> int:
         return gateway.ask("/v1/organization/projects", key=ADMIN_KEY).status
 
-    assert await off_loop(admin) == 501
+    assert await off_loop(admin) == 200
     async with load(gateway.port, callers=4) as seen:
         await eventually(lambda: seen.answers > 50)
         victim = await off_loop(lambda: gateway.one("control"))
@@ -159,7 +159,7 @@ async def test_the_control_process(start_gateway: StartGateway, measured: Measur
         gateway.signal(signal.SIGKILL, victim)
         await soon(lambda: admin() == 503 and "control" in gateway.readyz()[1]["away"])
         assert gateway.readyz()[0] == 200
-        await soon(lambda: admin() == 501 and not gateway.readyz()[1]["away"])
+        await soon(lambda: admin() == 200 and not gateway.readyz()[1]["away"])
         took = time.monotonic() - began
         answers = seen.answers
         await eventually(lambda: seen.answers > answers + 50)
@@ -187,7 +187,15 @@ async def test_valkey(start_gateway: StartGateway, measured: Measured) -> None:
         await eventually(lambda: seen.answers > answers + 50)
     measured("workers back with Valkey after its kill -9", took, "s")
     assert seen.failures == [], "a known key is served from the worker's memory"
-    assert (await off_loop(lambda: gateway.chat(key=OTHER_KEY))).status == 401
+    answers_to_revoked: list[int] = []
+
+    def refused() -> bool:
+        """A Valkey that has just come back may be slow for a moment: then nobody can tell, and says so."""
+        answers_to_revoked.append(gateway.chat(key=OTHER_KEY).status)
+        return answers_to_revoked[-1] == 401
+
+    await soon(refused)
+    assert set(answers_to_revoked) <= {401, 503}
     assert gateway.metric("gateway_restarts_total", role="valkey") == 1
 
 
@@ -210,7 +218,7 @@ def test_a_process_that_keeps_ending_is_started_less_and_less_often(start_gatewa
         assert delays[-1] >= 0.4
     eventually_blocking(lambda: gateway.readyz() == (200, READY), within_s=20)
     assert gateway.chat().status == 200
-    assert gateway.ask("/v1/organization/projects", key=ADMIN_KEY).status == 501
+    assert gateway.ask("/v1/organization/projects", key=ADMIN_KEY).status == 200
 
 
 READY = {"status": "ready", "workers": {"ready": 1, "starting": 0, "draining": 0}, "away": {}}

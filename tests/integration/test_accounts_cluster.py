@@ -10,7 +10,7 @@ from gateway.accounts.prune import Prune
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.accounts.scripts import AccountScripts
 from gateway.accounts.spend import Spend
-from gateway.accounts.usage_stream import Settlement, entries, pack
+from gateway.accounts.usage_stream import Outlet, Settlement, pack
 from gateway.clock import SystemClock
 from gateway.limits import CONCURRENT
 from gateway.redisdb.client import connect, slot_of
@@ -91,7 +91,7 @@ async def test_admission_in_a_cluster(redis_binary: Path, start_server: StartSer
         spend, limits = Spend(hot, KEYS), LimitsStore(client, KEYS)
         for organization in ORGANIZATIONS:
             await a_day(reservations, spend, limits, Prune(client, KEYS), organization)
-            found = [one.event() async for one in entries(client, KEYS, organization)]
+            found = [one.event() async for one in Outlet(client, KEYS, organization).entries()]
             assert [(one.id, one.unconfirmed) for one in found] == [("req_5", True), ("req_0", False), ("req_1", False)]
         for node in cluster.primaries:
             for key in node.command("KEYS", "*"):

@@ -10,6 +10,7 @@ import pytest
 from gateway.credentials import digest
 from gateway.errors import INCORRECT_API_KEY
 from gateway.limits import RateLimit, SpendLimit
+from gateway.values import Checked
 from tests.fakes.frames import CLOSE, TEXT, frame, read_frame, switching
 from tests.fakes.limited_sockets import limited
 from tests.fakes.redis_servers import Server, StartServer
@@ -49,6 +50,12 @@ async def test_a_realtime_response_is_reserved_and_settled(room: Room) -> None:
     assert event.id == f"{room.request_id}/1"
     assert event.lines[0].source == "reported"
     assert event.lines[0].nano_usd != held
+    assert event.reserved is not None
+    assert event.reserved.nano_usd == held
+    assert event.limits == (
+        Checked("concurrent_requests", "project", 5), Checked("spend.day", "project", 10**12)
+    )  # fmt: skip
+    assert [(one.attempt, one.upstream, one.status) for one in event.attempts] == [(1, "main", 101)]
     assert await room.leave() == ["1"]
 
 

@@ -15,16 +15,18 @@ from tests.fakes.gateway_process import ADMIN_KEY, KEY
 from tests.fakes.redis_servers import eventually_blocking
 
 
-def blocks(text: str) -> tuple[str, str]:
-    """The curl line and the Python example, as they stand in the text."""
-    found = re.search(r"Try it with curl:\n\n(.*?)\n\nor with .*?:\n\n(.*?)\n\nCtrl-C", text, re.DOTALL)
+def blocks(text: str) -> tuple[str, str, str]:
+    """The curl line and the two Python examples, as they stand in the text."""
+    found = re.search(
+        r"Try it with curl:\n\n(.*?)\n\nor with .*?:\n\n(.*?)\n\nand manage .*?:\n\n(.*?)\n\nCtrl-C", text, re.DOTALL
+    )
     assert found is not None, text
-    return found[1], found[2]
+    return found[1], found[2], found[3]
 
 
 def test_what_it_prints_works_when_pasted(start_demo: StartDemo, tmp_path: Path) -> None:
     demo = start_demo()
-    curl, python = blocks(demo.text)
+    curl, python, admin = blocks(demo.text)
     answer = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30)
     assert answer.returncode == 0
     assert '"chat.completion"' in answer.stdout
@@ -36,6 +38,9 @@ def test_what_it_prints_works_when_pasted(start_demo: StartDemo, tmp_path: Path)
     typed = subprocess.run([sys.executable, "-i"], input=python + "\n\n", capture_output=True, text=True, timeout=60)
     assert "Error" not in typed.stderr
     assert len(typed.stdout) > 10
+    made = subprocess.run([sys.executable, "-c", admin], capture_output=True, text=True, timeout=60)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert demo.chat(key=made.stdout.strip()).status == 200
     assert demo.base_url in demo.text
     status, state = demo.readyz()
     assert (status, state["status"], state["workers"]["ready"], state["away"]) == (200, "ready", 2, {})
@@ -57,7 +62,7 @@ def test_its_options(start_demo: StartDemo, tmp_path: Path) -> None:
     demo = start_demo("--workers", "1", "--api-key", KEY, "--admin-key", ADMIN_KEY, "--data-dir", str(folder))
     assert len(demo.pids("worker")) == 1
     assert demo.chat(key=KEY).status == 200
-    assert demo.ask("/v1/organization/projects", key=ADMIN_KEY).status == 501
+    assert demo.ask("/v1/organization/projects", key=ADMIN_KEY).status == 200
     assert demo.ask("/v1/organization/projects", key=KEY).status == 401
     assert demo.chat(key=ADMIN_KEY).status == 401
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -13,7 +13,8 @@ from gateway.settings.model import Redis
 from tests.fakes.gateway_fixtures import StartGateway
 from tests.fakes.gateway_process import KEY, OTHER_KEY, Gateway, gateway_command
 from tests.fakes.measuring import Measured
-from tests.fakes.redis_servers import VALKEY, StartServer, eventually, eventually_blocking, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import VALKEY, StartServer, eventually, eventually_blocking
 from tests.fakes.streams import Stream
 
 THIRD_KEY = "sk-gw-test-KEYEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE5"
@@ -106,7 +107,7 @@ async def test_revoking(start_gateway: StartGateway, client: aiohttp.ClientSessi
     await bystander.leave()
     gateway.kill("control")
     await eventually(lambda: len(gateway.events("process_ready", role="control")) == 2)
-    assert gateway.events("keys_published")[-1]["written"] == 0, "what is published already is left alone"
+    assert gateway.events("read_model_published")[-1]["keys"] == 0, "what is published already is left alone"
     assert gateway.chat(key=OTHER_KEY).status == 401
 
 
@@ -131,11 +132,11 @@ def test_revoking_while_the_control_process_is_replaced(start_gateway: StartGate
 
 async def emptied(gateway: Gateway) -> None:
     """An empty Redis, whose keys come back by themselves: workers that ask meanwhile know no key."""
-    published = len(gateway.events("keys_published"))
+    published = len(gateway.events("read_model_published"))
     connection = connect(Redis(), embedded_url=f"unix://{gateway.data_dir}/valkey/valkey.sock")
     await connection.execute("FLUSHALL")
     await connection.aclose()
-    await eventually(lambda: len(gateway.events("keys_published")) > published)
+    await eventually(lambda: len(gateway.events("read_model_published")) > published)
 
 
 def test_revoking_while_redis_is_away(start_gateway: StartGateway, start_server: StartServer) -> None:
@@ -151,3 +152,23 @@ def test_revoking_while_redis_is_away(start_gateway: StartGateway, start_server:
     server.start()
     eventually_blocking(lambda: gateway.chat(key=OTHER_KEY).status == 401, within_s=15)
     assert gateway.chat().status == 200
+
+
+def test_rebuilding_the_read_model(start_gateway: StartGateway, start_server: StartServer) -> None:
+    server = start_server(VALKEY, "--appendonly", "yes", port=free_port())
+    gateway = start_gateway(redis={"url": server.url})
+    where = ("--data-dir", str(gateway.data_dir))
+    done = gateway_command("control", "rebuild", *where)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "Redis has everything that workers have to know; nothing was written\n",
+    )
+    for key in server.command("KEYS", "gateway:key:*"):
+        server.command("DEL", key)
+    done = gateway_command("control", "rebuild", *where)
+    assert (done.returncode, done.stdout) == (0, "written: 2 keys (0 of them withdrawn), 0 documents of limits\n")
+    assert gateway.chat().status == 200
+    done = gateway_command("control")
+    assert done.returncode == 2
+    done = gateway_command("control", *where)
+    assert (done.returncode, "control takes --config to run" in done.stderr) == (2, True)

@@ -16,7 +16,8 @@ from gateway.telemetry.metrics import METRICS
 from tests.fakes.gateway_fixtures import StartGateway
 from tests.fakes.gateway_process import HELLO, OTHER_KEY, Gateway
 from tests.fakes.load import load
-from tests.fakes.redis_servers import VALKEY, StartServer, eventually, eventually_blocking, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import VALKEY, StartServer, eventually, eventually_blocking
 from tests.fakes.worker import configured
 
 WORKERS = {"ready": 2, "starting": 0, "draining": 0}

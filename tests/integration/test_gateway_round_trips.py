@@ -9,7 +9,8 @@ from hiredis import pack_command
 from tests.fakes.gateway_fixtures import StartGateway
 from tests.fakes.gateway_process import KEY, OTHER_KEY
 from tests.fakes.paid_calls import DURABLE, all_ended, caller, limited, paid
-from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
 
 RATES = {"requests_per_minute": 1000, "tokens_per_minute": 1_000_000}
 PROJECTS = {"requests_per_day": 100_000, "spend": {"day": 100}, "models": {"*": RATES}}

@@ -363,3 +363,24 @@ async def test_large_requests_are_kept_within_a_bound_and_estimated_either_way()
         kept, measured = (found.lines[0].quantities.input_tokens for found in gw.events)
         assert kept == pytest.approx(len(content) / 4.5, rel=0.02)
         assert measured == pytest.approx(kept, rel=0.02)
+
+
+async def test_a_container_that_the_request_names_is_no_new_session() -> None:
+    """It was one when it was made."""
+    used = {"input_tokens": 9, "output_tokens": 7, "total_tokens": 16}
+    runs = [
+        {"type": "code_interpreter_call", "container_id": one, "status": "completed"} for one in ("cntr_1", "cntr_2")
+    ]
+    whole = json.dumps({"id": "r", "model": "gpt-5-mini", "usage": used, "output": runs}).encode()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.whole()
+        exchange.send(answer(body=whole))
+
+    async with upstream(script) as up, gateway(up) as gw:
+        for container, sessions in (({"type": "auto"}, ["cntr_1", "cntr_2"]), ("cntr_1", ["cntr_2"])):
+            tools = [{"type": "code_interpreter", "container": container}]
+            gw.events.clear()
+            await gw.ask("/v1/responses", json.dumps({"model": "gpt-5-mini", "input": "Hi", "tools": tools}).encode())
+            (event,) = gw.events
+            assert [line.object_id for line in event.lines if line.quantities.sessions] == sessions

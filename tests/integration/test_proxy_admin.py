@@ -11,12 +11,13 @@ import pytest
 
 from gateway.settings.model import Settings
 from gateway.settings.places import control_socket
-from tests.fakes.upstream import Exchange, Upstream, answer, closing, free_port, saying, silent, upstream
+from tests.fakes.ports import free_port
+from tests.fakes.upstream import Exchange, Upstream, answer, closing, saying, silent, upstream
 from tests.fakes.wire import soon, until
 from tests.fakes.worker import AUTH, KEY, Gateway, configured, gateway, request
 
 PATHS = ["/organization", "/organization/", "/organization/projects", "/organization/no/such/thing", "/projects",
-         "/projects/proj_1/roles", "/organization/usage/completions?start_time=1&group_by%5B%5D=model"]  # fmt: skip
+         "/projects/proj_1/roles", "/oauth/token", "/organization/usage/completions?start_time=1&group_by%5B%5D=model"]  # fmt: skip
 
 
 @asynccontextmanager
@@ -54,6 +55,18 @@ async def test_administrative_in_any_spelling(target: str) -> None:
     async with both() as (up, control, gw):
         assert (await gw.ask(target)).body == b"control"
         assert control.last.target.decode() == target.removeprefix("http://elsewhere.example")
+        assert not up.requests
+
+
+async def test_the_exchange_of_tokens_is_beside_v1_too() -> None:
+    async with both() as (up, control, gw):
+        for target in ("/oauth/token", "/oauth/token?x=1", "http://elsewhere.example/oauth/token"):
+            assert (await gw.ask(target, b"{}", key=None)).body == b"control"
+            assert control.last.target == b"/v1/oauth/token" + (b"?x=1" if "?" in target else b"")
+        asked = len(control.requests)
+        for target in ("/oauth/token/", "/oauth/Token", "/oauth", "/oauth/tokens", "/oauth%2ftoken", "//oauth/token"):
+            assert (await gw.ask(target, b"{}", key=None)).status == 404
+        assert len(control.requests) == asked
         assert not up.requests
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.ports import free_port
 from tests.fakes.tls_front import self_signed
-from tests.fakes.upstream import Exchange, free_port, silent, upstream
+from tests.fakes.upstream import Exchange, silent, upstream
 from tests.fakes.worker import Response, gateway, request
 
 Script = Callable[[Exchange], Awaitable[None]]

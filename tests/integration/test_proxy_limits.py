@@ -9,7 +9,8 @@ import pytest
 from gateway.limits import LimitDocument, RateLimit, SpendLimit
 from gateway.proxy.metering.meter import Meter
 from tests.fakes.limited import Limited, levels, limited, own
-from tests.fakes.redis_servers import Server, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import Server
 from tests.fakes.upstream import SSE_HEAD, Exchange, answer, saying
 from tests.fakes.wire import chunk, until
 from tests.fakes.worker import Response, request

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.fakes.upstream import OK, Exchange, answer, closing, free_port, upstream
+from tests.fakes.ports import free_port
+from tests.fakes.upstream import OK, Exchange, answer, closing, upstream
 from tests.fakes.wire import chunk, until
 from tests.fakes.worker import Gateway, gateway, request
 

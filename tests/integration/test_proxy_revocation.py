@@ -65,8 +65,8 @@ async def test_a_running_stream_ends_with_an_error_event() -> None:
             gw.keys.known[digest(OTHER_KEY)] = PRINCIPAL
             client, other = await gw.connect(), await gw.connect()
             client.send(request("POST", CHAT, b"{}"))
-            other.send(request("POST", CHAT, b"{}", key=OTHER_KEY))
             found = await client.head()
+            other.send(request("POST", CHAT, b"{}", key=OTHER_KEY))
             await other.head()
             revoke(gw)
             began = asyncio.get_running_loop().time()

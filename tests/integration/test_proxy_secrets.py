@@ -12,7 +12,8 @@ from gateway.proxy.http.visit import Visit
 from gateway.proxy.pipeline import Pipeline
 from gateway.values import Principal
 from tests.fakes.frames import handshake
-from tests.fakes.upstream import Exchange, closing, free_port, silent, upstream
+from tests.fakes.ports import free_port
+from tests.fakes.upstream import Exchange, closing, silent, upstream
 from tests.fakes.wire import soon
 from tests.fakes.worker import AUTH, KEY, OTHER_KEY, SECRETS, UPSTREAM_KEY, Gateway, gateway, request
 

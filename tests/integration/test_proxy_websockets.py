@@ -25,7 +25,8 @@ from tests.fakes.frames import (
     read_frame,
     switching,
 )  # fmt: skip
-from tests.fakes.upstream import Exchange, answer, free_port, saying, silent, upstream
+from tests.fakes.ports import free_port
+from tests.fakes.upstream import Exchange, answer, saying, silent, upstream
 from tests.fakes.wire import soon, until
 from tests.fakes.worker import KEY, OTHER_KEY, UPSTREAM_KEY, gateway, request
 

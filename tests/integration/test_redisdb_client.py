@@ -16,8 +16,9 @@ from gateway.redisdb.server_check import check_server
 from gateway.redisdb.subscription import Connected, Disconnected, Message
 from gateway.settings.model import Redis
 from gateway.values import Secret
+from tests.fakes.ports import free_port
 from tests.fakes.redis_proxy import dropping_replies_to
-from tests.fakes.redis_servers import Server, StartServer, cluster_options, eventually, free_port
+from tests.fakes.redis_servers import Server, StartServer, cluster_options, eventually
 
 INCREASE = Script.of("increase", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 

@@ -20,8 +20,9 @@ from gateway.redisdb.failures import HotError, HotLost, HotReplyError, HotTimeou
 from gateway.redisdb.hot import HotRedis
 from gateway.settings.model import Redis
 from gateway.values import Secret
+from tests.fakes.ports import free_port
 from tests.fakes.redis_proxy import dropping_replies_to
-from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually, free_port
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
 
 INCREASE = Script.of("increase", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 PATIENT: dict[str, Any] = {"deadline_ms": 5000}  # for tests that are not about the deadline, on machines that are busy

@@ -17,8 +17,9 @@ from gateway.redisdb.server_check import check_server
 from gateway.redisdb.subscription import Connected, Disconnected, Message
 from gateway.settings.model import Redis, Sentinel
 from gateway.values import Secret
+from tests.fakes.ports import free_port
 from tests.fakes.redis_sentinel import PASSWORD, SENTINEL_PASSWORD, SERVICE, Watched
-from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually, free_port
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
 
 INCREASE = Script.of("increase", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 

@@ -13,7 +13,8 @@ from gateway.redisdb.failures import HotUnavailable, RedisLost
 from gateway.redisdb.hot import HotRedis
 from gateway.settings.model import Redis, Tls
 from gateway.values import Secret
-from tests.fakes.redis_servers import SYSTEM_REDIS, Server, StartServer, eventually_blocking, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import SYSTEM_REDIS, Server, StartServer, eventually_blocking
 
 pytestmark = pytest.mark.skipif(
     SYSTEM_REDIS is None or shutil.which("openssl") is None, reason="needs redis-server and openssl on PATH"

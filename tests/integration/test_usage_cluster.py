@@ -2,11 +2,7 @@
 
 from pathlib import Path
 
-import structlog
-
-from gateway.accounts.usage_stream import entries
-from gateway.clock import SystemClock
-from gateway.control.jobs.usage_trimmer import UsageTrimmer
+from gateway.accounts.usage_stream import Outlet
 from gateway.redisdb.client import connect, slot_of
 from tests.fakes.events import KEYS, MINUTE, event, ids
 from tests.fakes.redis_cluster import Cluster
@@ -28,8 +24,11 @@ async def test_usage_in_a_cluster(redis_binary: Path, start_server: StartServer,
     try:
         for number, organization in enumerate(ORGANIZATIONS):
             assert slot_of(KEYS.usage(organization)) == slot_of(KEYS.usage_ids(organization, MINUTE))
-            found = [entry.id async for entry in entries(client, KEYS, organization)]
-            assert found == ids(*range(number, 400, 4))
-            assert await UsageTrimmer(client, KEYS, organization, SystemClock(), structlog.get_logger()).trim() == 0
+            outlet = Outlet(client, KEYS, organization)
+            found = [entry async for entry in outlet.entries()]
+            assert [entry.id for entry in found] == ids(*range(number, 400, 4))
+            assert await outlet.newest() == found[-1].position
+            await outlet.trim(found[-2].position)
+            assert (await outlet.waiting(), await outlet.claim("a")) == (1, "")
     finally:
         await client.aclose()

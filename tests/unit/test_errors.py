@@ -13,12 +13,14 @@ from gateway.errors import ErrorKind, Fault, GatewayError, without_keys
 ROWS = [row for row in vars(errors).values() if isinstance(row, ErrorKind)]
 WORDS: dict[str, Any] = dict.fromkeys((
     "key", "method", "path", "model", "reason", "limit", "encoding", "where", "words", "used", "requested", "wait", "window",
+    "what", "id", "scope", "project", "tool", "days",
 ), "x")  # fmt: skip
 
 # openai-wire.md 3.2, of what a gateway can cause: status, type, code
 OPENAIS = {
     "no_api_key": (401, "invalid_request_error", None), "incorrect_api_key": (401, "invalid_request_error", "invalid_api_key"),
     "invalid_url": (404, "invalid_request_error", None), "model_not_found": (404, "invalid_request_error", "model_not_found"),
+    "model_denied": (403, "invalid_request_error", "model_not_found"), "tier_denied": (400, "invalid_request_error", None),
     "requests_limited": (429, "requests", "rate_limit_exceeded"), "tokens_limited": (429, "tokens", "rate_limit_exceeded"),
     "request_too_large": (429, "tokens", "rate_limit_exceeded"),
     "project_spend_limited": (429, "insufficient_quota", "project_spend_limit_exceeded"),

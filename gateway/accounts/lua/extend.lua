@@ -5,14 +5,14 @@
 -- ARGV[2]   name of the worker
 -- ARGV[3]   the lease in µs
 -- ARGV[4..] ids of its reservations: a thousand at most
--- Returns how many workers there are, this one too (those whose own lease is not over), then the ids that are not
--- there.
+-- Returns how many workers there are, this one too (those whose own lease is not over), the epoch of the counters or
+-- nil, then the ids that are not there.
 --
--- Calls of the server: TIME, ZADD, ZREMRANGEBYSCORE, ZCARD; with ids ZMSCORE and ZADD.
+-- Calls of the server: TIME, ZADD, ZREMRANGEBYSCORE, ZCARD, HGET; with ids ZMSCORE and ZADD.
 local till = now + ARGV[3]
 redis.call('ZADD', base .. 'workers', till, ARGV[2])
 redis.call('ZREMRANGEBYSCORE', base .. 'workers', '-inf', now)
-local reply = { redis.call('ZCARD', base .. 'workers') }
+local reply = { redis.call('ZCARD', base .. 'workers'), redis.call('HGET', base .. 'versions', 'epoch') }
 local ids = {}
 for i = 4, #ARGV do
   ids[#ids + 1] = ARGV[i]

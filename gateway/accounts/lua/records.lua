@@ -16,7 +16,8 @@
 --                  then the plan; then, for each bucket of it, at which tick it would have been full again right after
 --                  that, or 0 where there is nothing to be given back
 --   'x'            a tombstone: it was cancelled, or settled before it came
---   'n' ..         a note: it was swept; a row of its instant, what was charged, and the subjects of that
+--   'n' ..         a note: it was swept, or settled ahead of its event; a row of its instant, what was charged, and the
+--                  subjects of that
 local AT, NANO, UNITS, EVENT, PLAN = 1, 2, 2, 8, 8 -- of a record: units and the plan's values are counted on from there
 local NAMES = 8 -- of a plan: the first name comes behind that
 local BUCKET, RUNNING, LIMIT = 5, 3, 5 -- how many values each takes

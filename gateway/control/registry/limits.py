@@ -1,24 +1,26 @@
 """Publishes the limits of an organization beside its keys, and opens its spend limits.
 
-Spend limits are counted in Redis alone for now, so they are opened once and never again by themselves: a Redis that has
-lost its counters would let everything be spent a second time. A file in the data folder remembers that they were.
+Spend limits are opened here once, and the registry remembers that they were: a Redis that has lost its counters would
+let everything be spent a second time. Then they are made from the ledger first (`control/jobs/spend_audit.py`).
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from sqlalchemy import select, update
 
 from gateway.clock import Clock
-from gateway.control.registry.declared_limits import declared_limits
-from gateway.control.registry.remembered import Remembered
+from gateway.control.registry.changes import Changes
+from gateway.control.registry.limit_records import LimitRecords, limit_records
+from gateway.control.sql.database import Database
+from gateway.control.sql.tables import organizations
 from gateway.limits import ORGANIZATION_FIELD, LimitDocument
 from gateway.settings.model import Settings
 from gateway.telemetry.logging import Logger
 
 _AT_ONCE = 500  # in one script call, which holds Redis up
-_CLOSED = "Redis has lost what was spent: calls with spend limits are refused; `gateway limits reset-spend` reopens"
+_CLOSED = "Redis has lost what was spent: calls with spend limits are refused until it is made from the ledger"
 
 
 class Documents(Protocol):
@@ -35,7 +37,8 @@ class LimitsStore(Protocol):
     """Where limits are published: `accounts.limits_store` in Redis. Methods raise RedisFailure."""
 
     async def publish(self, organization_id: str, version: int, documents: Mapping[str, bytes | None]) -> int:
-        """Writes documents, and takes away those that are None; each only if `version` is newer than its own."""
+        """Writes documents as of a version of the registry, and takes away those that are None; each only if that is
+        newer than its own."""
 
     async def publish_key_versions(self, organization_id: str, versions: Mapping[str, int]) -> int:
         """Says which versions the records of keys have, by key id. One that is older than known changes nothing."""
@@ -60,33 +63,29 @@ class SpendCounters(Protocol):
     async def open_epoch(self, organization_id: str, epoch: str) -> bool:
         """Opens the counters. False if they are open, and nothing changes."""
 
-    async def reset_spend(self, organization_id: str) -> int:
-        """Forgets what was spent: all windows begin anew with what is reserved now."""
-
-
-class Reset(msgspec.Struct, frozen=True):
-    """What a reset did. opened: spend limits were closed. zeroed: what was counted is forgotten."""
-
-    opened: bool
-    zeroed: bool
-
 
 class LimitsPublisher:
-    """Publishes the limits of one settings file. Methods raise RedisFailure, and OSError of the data folder."""
+    """Publishes the limits of an organization. Methods raise RedisFailure, and SQLAlchemyError of the registry."""
 
-    def __init__(self, settings: Settings, store: LimitsStore, spend: SpendCounters, clock: Clock, log: Logger) -> None:
+    def __init__(  # noqa: PLR0917
+        self,
+        settings: Settings,
+        database: Database,
+        store: LimitsStore,
+        spend: SpendCounters,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
         self._organization_id = settings.organization_id
-        declared = declared_limits(settings)
-        self._limited = any(_limits_spend(document) for document in declared.values())
-        self._documents = {
-            field: msgspec.json.encode(document, order="deterministic") for field, document in declared.items()
-        }
+        self._database = database
+        self._changes = Changes(database, clock)
         self._store = store
         self._spend = spend
         self._clock = clock
         self._log = log
-        self._opened = Remembered(Path(settings.data_dir) / "spend-opened")
+        self._limited = False  # there are spend limits
         self._closed = False  # as of the last look, and so said
+        self._opened_before = False  # spend was opened at some time
 
     async def is_open(self) -> bool:
         """Whether the organization has counters of spend."""
@@ -97,18 +96,38 @@ class LimitsPublisher:
         return (await self._store.read_documents(self._organization_id)).version > 0
 
     async def publish(self) -> int:
-        """Makes the read model say what the settings say; returns how many documents were written or withdrawn.
+        """Makes the read model say what the registry says; returns how many documents were written or withdrawn.
 
-        What is there already, unchanged, is left alone, so that no worker has to read it again.
+        What is there already, unchanged, is left alone, so that no worker has to read it again. What is not gets a
+        version of its own: Redis may have the present one with something else.
         """
-        present = await self._store.read_documents(self._organization_id)
-        changes: dict[str, bytes | None] = {
-            field: document for field, document in self._documents.items() if present.documents.get(field) != document
-        }
-        changes.update(dict.fromkeys(present.documents.keys() - self._documents.keys()))
-        if changes:
-            await self._store.publish(self._organization_id, max(self._now_us(), present.version + 1), changes)
+        present = (await self._store.read_documents(self._organization_id)).documents
+        async with self._database.transaction() as connection:
+            records = await limit_records(connection, self._organization_id)
+        self._limited = any(_limits_spend(document) for document in records.documents.values())
+        if not _differing(present, records):
+            return 0
+        async with self._changes.begin(self._organization_id) as change:
+            records = await limit_records(change.connection, self._organization_id)
+        changes = _differing(present, records)
+        await self._write(records.version, changes)
         return len(changes)
+
+    async def publish_some(self, subjects: Sequence[str]) -> None:
+        """Publishes what has changed of these."""
+        async with self._database.transaction() as connection:
+            records = await limit_records(connection, self._organization_id, subjects)
+        self._limited |= any(_limits_spend(document) for document in records.documents.values())
+        documents = {subject: records.documents.get(subject) for subject in subjects}
+        await self._write(
+            records.version, {s: _encoded(one) if one is not None else None for s, one in documents.items()}
+        )
+
+    async def _write(self, version: int, documents: Mapping[str, bytes | None]) -> None:
+        subjects = list(documents)
+        for start in range(0, len(subjects), _AT_ONCE):
+            some = {subject: documents[subject] for subject in subjects[start : start + _AT_ONCE]}
+            await self._store.publish(self._organization_id, version, some)
 
     async def publish_key_versions(self, versions: Mapping[str, int]) -> None:
         """Says which versions the records of keys have, by key id."""
@@ -118,9 +137,9 @@ class LimitsPublisher:
 
     async def open_once(self, is_open: bool) -> str | None:
         """Opens spend limits if they never were; returns what is wrong if they were and are no more, and there are any:
-        while nothing limits spend it is no harm that they are closed, and there may be some after a reload.
+        while nothing limits spend it is no harm that they are closed, and there may be some after a change.
         """
-        opened_before = self._organization_id in self._opened.all()
+        opened_before = await self._was_opened()
         if not is_open and opened_before:
             if not self._closed:  # once, not once a second
                 self._closed = True
@@ -131,27 +150,41 @@ class LimitsPublisher:
             await self._spend.open_epoch(self._organization_id, self._new_epoch())
             self._log.info("spend_opened", organization=self._organization_id, first=True)
         if not opened_before:
-            self._opened.add({self._organization_id})
+            await self._remember_opened()
         self._closed = False
         return None
 
-    async def reset_spend(self, *, zero: bool) -> Reset:
-        """Opens spend limits again after Redis was emptied. What has been counted since then stays counted, unless
-        `zero`: that begins all windows anew, were they open or not.
-        """
-        await self.publish()  # they are not opened before there are any
-        if zero:
-            await self._spend.reset_spend(self._organization_id)
-        opened = await self._spend.open_epoch(self._organization_id, self._new_epoch())
-        self._closed = False
-        self._log.warning("spend_reset", organization=self._organization_id, opened=opened, zeroed=zero)
-        return Reset(opened, zero)
+    async def _was_opened(self) -> bool:
+        if self._opened_before:
+            return True
+        ours = select(organizations.c.spend_opened_at).where(organizations.c.id == self._organization_id)
+        async with self._database.transaction() as connection:
+            self._opened_before = await connection.scalar(ours) is not None
+        return self._opened_before
+
+    async def _remember_opened(self) -> None:
+        ours = update(organizations).where(organizations.c.id == self._organization_id)
+        async with self._database.transaction() as connection:
+            await connection.execute(ours.values(spend_opened_at=int(self._clock.wall())))
+        self._opened_before = True
 
     def _new_epoch(self) -> str:
         return str(self._now_us())
 
     def _now_us(self) -> int:
         return int(self._clock.wall() * 1_000_000)
+
+
+def _encoded(document: LimitDocument) -> bytes:
+    return msgspec.json.encode(document, order="deterministic")
+
+
+def _differing(present: Mapping[str, bytes], records: LimitRecords) -> dict[str, bytes | None]:
+    """What is to be written so that Redis has these documents and no others; None: it is to go."""
+    wanted = {subject: _encoded(document) for subject, document in records.documents.items()}
+    changes: dict[str, bytes | None] = {s: one for s, one in wanted.items() if present.get(s) != one}
+    changes.update(dict.fromkeys(present.keys() - wanted.keys()))
+    return changes
 
 
 def _limits_spend(document: LimitDocument) -> bool:

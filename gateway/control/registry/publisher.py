@@ -5,32 +5,34 @@ has changed, from the outbox. Versions come from the registry, so several contro
 """
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.clock import Clock
-from gateway.control.registry.changes import Changes
-from gateway.control.registry.database import Database, words
-from gateway.control.registry.key_records import KeyRecord, all_records, records_of
+from gateway.control.registry.changes import Changes, Due
+from gateway.control.registry.key_records import KeyRecord, all_hashes, records_of
 from gateway.control.registry.limits import LimitsPublisher
 from gateway.control.registry.revoke import NamedKey, agree, revoke
+from gateway.control.sql.database import Database, words
 from gateway.keyspace import Keyspace
 from gateway.redisdb.client import Client
-from gateway.redisdb.command import Script
-from gateway.redisdb.failures import RedisFailure, RedisReplyError
+from gateway.redisdb.command import Arg
+from gateway.redisdb.failures import RedisFailure
+from gateway.redisdb.running import running
 from gateway.settings.model import Settings
 from gateway.telemetry.logging import Logger
 from gateway.values import Principal
 
 _SCRIPT_FILE = "publish.lua"
 _PER_ROUND = 500
-_AT_ONCE = 16
 _LOOK_EVERY_S = 1.0
-_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+_CHECK_EVERY_S = 300.0
+_TRIES = 5  # of a key that others publish at the same time
+_SOON_S = 2.0  # how long the answer to a change may wait for its publication
 
 Report = Callable[[dict[str, str]], Awaitable[None]]
 
@@ -49,8 +51,27 @@ class _Write(msgspec.Struct, frozen=True):
     version: int
 
 
+class Written(msgspec.Struct, frozen=True):
+    """How many keys were written, how many of these withdrawn, and how many documents of limits were written."""
+
+    keys: int = 0
+    withdrawn: int = 0
+    limits: int = 0
+
+
+class _Put(msgspec.Struct, frozen=True):
+    """What came of writing keys. refused: hashes of which another control process has written something newer."""
+
+    written: int = 0
+    withdrawn: int = 0
+    refused: tuple[str, ...] = ()
+
+    def __add__(self, other: "_Put") -> "_Put":
+        return _Put(self.written + other.written, self.withdrawn + other.withdrawn)
+
+
 class Publisher:
-    """Publishes the registry's keys, and the limits of a settings file. Its methods raise RedisFailure if Redis does
+    """Publishes the registry's keys and limits. Its methods raise RedisFailure if Redis does
     not do its part, and SQLAlchemyError or OSError if the database does not.
 
     limits: None publishes keys alone.
@@ -74,10 +95,11 @@ class Publisher:
         self._clock = clock
         self._log = log
         self._keyspace = Keyspace(settings.redis.prefix)
-        source = resources.files(__package__).joinpath(_SCRIPT_FILE).read_text(encoding="utf-8")
-        self._script = Script.of("publish", source)
-        self._writing = asyncio.Lock()
+        self._script = resources.files(__package__).joinpath(_SCRIPT_FILE).read_text(encoding="utf-8")
+        self._all = asyncio.Lock()  # one at a time, and beside it what has changed: that does not wait for it
+        self._some = asyncio.Lock()
         self._servers: set[str] = set()  # those that all was published to
+        self._checked = 0.0  # when all was compared last
         self._due = True  # whatever they hold, it is not what it should be
         self.tried = asyncio.Event()  # it is known whether Redis takes what is published
 
@@ -109,26 +131,30 @@ class Publisher:
         is_open = self._limits is None or await self._limits.is_open()
         if self._due or servers != self._servers or await self._emptied(is_open):
             self._due = False
-            written, withdrawn = await self.publish_all()
+            written = await self.publish_all()
             self._servers = servers
-            self._log.info("keys_published", written=written, withdrawn=withdrawn)
+            self._checked = self._clock.monotonic()
+            self._log.info("read_model_published", **msgspec.structs.asdict(written))
         while await self.publish_due() == _PER_ROUND:
             pass
+        await self._check_drift()
         if self._limits is None:
             return {}
-        try:
-            closed = await self._limits.open_once(is_open)
-        except OSError as error:
-            closed = f"it cannot be remembered that spend limits are open: {error}"
+        closed = await self._limits.open_once(is_open)
         return {"spend": closed} if closed is not None else {}
+
+    async def _check_drift(self) -> None:
+        """Now and then, whether Redis still has what the registry says; what is not so is put right, and said."""
+        if self._clock.monotonic() - self._checked < _CHECK_EVERY_S:
+            return
+        written = await self.publish_all()
+        self._checked = self._clock.monotonic()
+        if written != Written():
+            self._log.warning("read_model_drifted", **msgspec.structs.asdict(written))
 
     async def _servers_now(self) -> set[str]:
         """Which servers hold the data: a server that has been started anew is another one."""
-        try:
-            replies = await self._client.on_each_primary("INFO", "server")
-        except RedisReplyError:  # not allowed by a managed service
-            return set()
-        return {_run_id(reply) for reply in replies}
+        return {server.run_id for server in await running(self._client)}
 
     async def _emptied(self, is_open: bool) -> bool:
         """In a cluster, keys and the organization's slot are on servers of their own."""
@@ -136,23 +162,24 @@ class Publisher:
             return True
         return self._limits is not None and not is_open and not await self._limits.is_published()
 
-    async def publish_all(self) -> tuple[int, int]:
-        """Makes the read model say what the registry says; returns how many keys were written and how many withdrawn.
+    async def publish_all(self) -> Written:
+        """Makes the read model say what the registry says.
 
         A key that is there already, unchanged, is left alone: nobody's cache is emptied for nothing. Limits go first,
         so that no key works without them. What Redis has and the registry does not know is withdrawn.
         """
-        async with self._writing:
-            if self._limits is not None and (documents := await self._limits.publish()):
-                self._log.info("limits_published", documents=documents)
-            await self._agree_on_revoked()
+        async with self._all:
             due = await self._changes.due()
-            records = {record.hash: record async for page in all_records(self._database) for record in page}
-            before = {h.decode() for h in await self._client.execute("SMEMBERS", self._keyspace.keys)}
-            done = await self._put(records, before - records.keys())
+            limits = await self._limits.publish() if self._limits is not None else 0
+            await self._agree_on_revoked()
+            hashes = [h.decode() for h in await self._client.execute("SMEMBERS", self._keyspace.keys)]
+            known = set(hashes)
+            async for page in all_hashes(self._database):
+                hashes += [key_hash for key_hash in page if key_hash not in known]
+            done = await self._publish_keys(hashes)  # new ones last: they may take the place of others
             await self._client.execute("SET", self._keyspace.published, int(self._clock.wall() * 1_000_000))
-            await self._changes.published(due)
-            return done
+            await self._changes.published(_taken(due, done))
+            return Written(done.written, done.withdrawn, limits)
 
     async def _agree_on_revoked(self) -> None:
         """What one of several gateways on this Redis has revoked is revoked at all of them, also where each has a
@@ -162,50 +189,88 @@ class Publisher:
             await self._client.execute("SADD", self._keyspace.revoked, key_hash.hex())
 
     async def publish_due(self) -> int:
-        """Works off what has changed; returns how many keys that were."""
-        async with self._writing:
+        """Works off what has changed, limits first; returns how many things that were."""
+        async with self._some:
             due = await self._changes.due(_PER_ROUND)
-            hashes = [one.subject for one in due]
-            records = {record.hash: record for record in await records_of(self._database, hashes)}
-            if hashes:
-                await self._put(records, set(hashes) - records.keys())
-            await self._changes.published(due)
-            return len(hashes)
+            limits = [one.subject for one in due if one.kind == "limits"]
+            if limits and self._limits is not None:
+                await self._limits.publish_some(limits)
+            keys = await self._publish_keys([one.subject for one in due if one.kind == "key"])
+            await self._changes.published(_taken(due, keys))
+            return len(due)
 
-    async def _put(self, records: dict[str, KeyRecord], gone: set[str]) -> tuple[int, int]:
-        """Sees to it that Redis has these records, and that keys without one do not work; returns how many were written
-        and how many of these withdrawn."""
-        present = await self._present([*records, *gone])
+    async def _publish_keys(self, hashes: Sequence[str]) -> _Put:
+        """Publishes these keys. What Redis has is read before what the registry has: so a version that is made from it
+        never passes off as new what another control process has published meanwhile."""
+        done = _Put()
+        newest: dict[str, int] = {}  # versions by key id, of all that is seen
+        for _ in range(_TRIES):
+            refused: list[str] = []
+            for start in range(0, len(hashes), _PER_ROUND):
+                some = hashes[start : start + _PER_ROUND]
+                present = await self._present(some)
+                records = {record.hash: record for record in await records_of(self._database, some)}
+                put = await self._put(records, set(some) - records.keys(), present, newest)
+                refused += put.refused
+                done += put
+            hashes = refused
+            if not hashes:
+                break
+        return replace(done, refused=tuple(hashes))
+
+    async def soon(self) -> None:
+        """After a change: works off what is due, or leaves it for later if that takes long or fails."""
+        try:
+            async with asyncio.timeout(_SOON_S):
+                while await self.publish_due() == _PER_ROUND:
+                    pass
+        except (RedisFailure, SQLAlchemyError, OSError, TimeoutError) as error:
+            self._log.warning("change_not_published_yet", reason=words(error))
+
+    async def _put(
+        self,
+        records: dict[str, KeyRecord],
+        gone: set[str],
+        present: dict[str, Published],
+        newest: dict[str, int],
+    ) -> _Put:
+        """Sees to it that Redis has these records, and that keys without one do not work. present: what it has of all
+        of them, read before the records were."""
         wanted = {h: msgspec.json.encode(record.principal) for h, record in records.items()}
         wanted.update({h: _withdrawn(present.get(h)) for h in gone})
         written = [h for h in wanted if not (h in present and _same(present[h].principal, wanted[h], h in gone))]
-        versions = await self._write_all(
-            {h: _Write(wanted[h], records[h].version if h in records else 0) for h in written}, present
+        versions, refused = await self._write_all(
+            {h: _Write(wanted[h], records[h].version if h in records else 0) for h in written}, present, newest
         )
         for start in range(0, len(hashes := list(records)), _PER_ROUND):
             await self._client.execute("SADD", self._keyspace.keys, *hashes[start : start + _PER_ROUND])
         await self._tell_versions(records, present, versions)
-        return len(written), sum(h in gone or records[h].principal.revoked for h in written)
+        taken = [h for h in written if h not in refused]
+        withdrawn = sum(h in gone or records[h].principal.revoked for h in taken)
+        return _Put(len(taken), withdrawn, tuple(refused))
 
-    async def _write_all(self, writes: dict[str, "_Write"], present: dict[str, Published]) -> dict[str, int]:
-        """Writes keys; returns the versions of all, also of those that were there and stay.
+    async def _write_all(
+        self, writes: dict[str, _Write], present: dict[str, Published], newest: dict[str, int]
+    ) -> tuple[dict[str, int], set[str]]:
+        """Writes keys; returns the versions of all, also of those that were there and stay, and those that were not
+        taken: another control process was faster.
 
         A new key's version is later than that of the one whose place it takes, under the same id.
         """
-        newest: dict[str, int] = {}
         for found in present.values():
             key_id = _principal(found.principal).key_id
             newest[key_id] = max(found.version, newest.get(key_id, 0))
         versions = {h: found.version for h, found in present.items()}
+        refused: set[str] = set()
         hashes = list(writes)
-        for start in range(0, len(hashes), _AT_ONCE):
-            some = hashes[start : start + _AT_ONCE]
-            later = [max(newest.get(_principal(writes[h].principal).key_id, 0), versions.get(h, 0)) for h in some]
-            written = await asyncio.gather(
-                *(self._write(h, writes[h], than) for h, than in zip(some, later, strict=True))
-            )
-            versions.update(zip(some, written, strict=True))
-        return versions
+        for start in range(0, len(hashes), _PER_ROUND):
+            some = hashes[start : start + _PER_ROUND]
+            for h in some:
+                later_than = max(newest.get(_principal(writes[h].principal).key_id, 0), versions.get(h, 0))
+                versions[h] = max(writes[h].version, later_than + 1)
+            taken = await self._client.pipeline([self._write(h, versions[h], writes[h].principal) for h in some])
+            refused |= {h for h, was in zip(some, taken, strict=True) if not was}
+        return versions, refused
 
     async def _tell_versions(
         self, records: dict[str, KeyRecord], before: dict[str, Published], versions: dict[str, int]
@@ -234,7 +299,7 @@ class Publisher:
         await self.publish_due()
         return key
 
-    async def _present(self, hashes: list[str]) -> dict[str, Published]:
+    async def _present(self, hashes: Sequence[str]) -> dict[str, Published]:
         """What Redis holds now."""
         present: dict[str, Published] = {}
         for start in range(0, len(hashes), _PER_ROUND):
@@ -245,24 +310,16 @@ class Publisher:
                     present[key_hash] = Published(int(version), principal)
         return present
 
-    async def _write(self, key_hash: str, write: "_Write", later_than: int) -> int:
-        """Writes a key; returns its version: the registry's, or a later one where Redis has one that is later. Whoever
-        publishes what was true before a change thus comes too late.
-        """
-        version = max(write.version, later_than + 1)
-        await self._client.script(
-            self._script,
-            [self._keyspace.key(key_hash)],
-            [version, write.principal, self._keyspace.invalidate, key_hash],
-        )
-        return version
+    def _write(self, key_hash: str, version: int, principal: bytes) -> tuple[Arg, ...]:
+        """The command that writes a key under the registry's version, or a later one where Redis has one that is later.
+        Whoever publishes what was true before a change thus comes too late, and is told so: 0."""
+        key, channel = self._keyspace.key(key_hash), self._keyspace.invalidate
+        return ("EVAL", self._script, 1, key, version, principal, channel, key_hash)
 
 
-def _run_id(reply: object) -> str:
-    if isinstance(reply, dict):
-        return str(reply.get("run_id", ""))
-    found = _RUN_ID.search(reply) if isinstance(reply, bytes) else None
-    return found[1].decode() if found is not None else ""
+def _taken(due: Sequence[Due], put: _Put) -> list[Due]:
+    """Without what stays due, for Redis has not taken it."""
+    return [one for one in due if one.subject not in put.refused]
 
 
 def _withdrawn(present: Published | None) -> bytes:

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.clock import Clock
 from gateway.control.registry.changes import Change, Changes
 from gateway.control.registry.declared import declared_keys
-from gateway.control.registry.tables import api_keys, projects, service_accounts, users
+from gateway.control.registry.declared_limits import declared_limits as limits_of
+from gateway.control.sql.database import insert_into
+from gateway.control.sql.tables import api_keys, declared_limits, projects, service_accounts, users
 from gateway.settings.model import Settings
 
 _AT_ONCE = 500  # values in one statement
@@ -40,10 +42,11 @@ _KINDS = (
 
 
 class Reconciled(msgspec.Struct, frozen=True):
-    """How many rows were written, and how many withdrawn."""
+    """How many rows were written, and how many withdrawn; and how many documents of limits have changed."""
 
     written: int
     withdrawn: int
+    limits: int = 0
 
 
 class _Moved(msgspec.Struct, frozen=True):
@@ -63,9 +66,10 @@ async def reconcile(changes: Changes, settings: Settings, clock: Clock) -> Recon
         moved = [await _follow(change, kind, wanted[kind.table.name], now) for kind in _KINDS]
         of_projects, *_, of_keys = moved
         await _publish(change, of_projects, of_keys)
+        limits = await _follow_limits(change, settings)
     everything = [one for table in moved for one in table.values()]
     withdrawn = sum(one.after is None for one in everything)
-    return Reconciled(len(everything) - withdrawn, withdrawn)
+    return Reconciled(len(everything) - withdrawn, withdrawn, limits)
 
 
 def _declared(settings: Settings) -> dict[str, dict[str, Row]]:
@@ -142,3 +146,29 @@ async def _publish(change: Change, of_projects: Mapping[str, _Moved], of_keys: M
         of_these = api_keys.c.project_id.in_(there[start : start + _AT_ONCE])
         hashes |= set(await change.connection.scalars(select(api_keys.c.hash).where(of_these)))
     await change.publish("key", sorted(key_hash.hex() for key_hash in hashes))
+
+
+async def _follow_limits(change: Change, settings: Settings) -> int:
+    """Brings the declared limits to what the settings say; returns how many documents that changed."""
+    ours = declared_limits.c.organization_id == change.organization_id
+    rows = await change.connection.execute(select(declared_limits).where(ours))
+    present = {row.subject: row.document for row in rows}
+    wanted = {
+        subject: msgspec.json.encode(document, order="deterministic").decode()
+        for subject, document in limits_of(settings).items()
+    }
+    changed = [subject for subject, document in wanted.items() if present.get(subject) != document]
+    gone = [subject for subject in present if subject not in wanted]
+    if changed:
+        new = insert_into(change.connection, declared_limits)
+        same = new.on_conflict_do_update(
+            index_elements=["organization_id", "subject"],
+            set_={"document": new.excluded.document, "version": new.excluded.version},
+        )
+        common = {"organization_id": change.organization_id, "version": change.version}
+        await change.connection.execute(same, [{**common, "subject": s, "document": wanted[s]} for s in changed])
+    for start in range(0, len(gone), _AT_ONCE):
+        some = declared_limits.c.subject.in_(gone[start : start + _AT_ONCE])
+        await change.connection.execute(delete(declared_limits).where(ours, some))
+    await change.publish("limits", [*changed, *gone])
+    return len(changed) + len(gone)

@@ -9,9 +9,9 @@ import msgspec
 from sqlalchemy import select, update
 
 from gateway.control.registry.changes import Change, Changes
-from gateway.control.registry.database import insert_into
 from gateway.control.registry.declared import UnknownKeyError
-from gateway.control.registry.tables import api_keys, projects, revoked_hashes
+from gateway.control.sql.database import insert_into
+from gateway.control.sql.tables import api_keys, projects, revoked_hashes
 
 _HASH = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
@@ -29,7 +29,7 @@ async def agree(changes: Changes, organization_id: str, others: AbstractSet[byte
     but no database, are to agree on it. Raises SQLAlchemyError."""
     async with changes.begin(organization_id) as change:
         ours = {bytes(key_hash) for key_hash in await change.connection.scalars(select(revoked_hashes.c.hash))}
-        await _revoke(change, sorted(others - ours), now)
+        await revoke_hashes(change, sorted(others - ours), now)
         return ours - others
 
 
@@ -48,7 +48,7 @@ async def revoke(changes: Changes, organization_id: str, name: str, now: int) ->
         key = (await change.connection.execute(newest)).one_or_none()
         if key is None:
             raise _unknown(name, [row.called for row in await change.connection.execute(ours)])
-        await _revoke(change, [bytes(key.hash)], now)
+        await revoke_hashes(change, [bytes(key.hash)], now)
         return NamedKey(key.id, key.called, bytes(key.hash))
 
 
@@ -58,7 +58,7 @@ def _unknown(name: str, names: list[str]) -> UnknownKeyError:
     return UnknownKeyError(f"no key is called {name[:100]}; {hint}")
 
 
-async def _revoke(change: Change, hashes: Sequence[bytes], now: int) -> None:
+async def revoke_hashes(change: Change, hashes: Sequence[bytes], now: int) -> None:
     for key_hash in hashes:
         row = insert_into(change.connection, revoked_hashes).values(hash=key_hash, revoked_at=now)
         await change.connection.execute(row.on_conflict_do_nothing())

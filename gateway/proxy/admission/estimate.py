@@ -129,9 +129,11 @@ class Estimator:
         key_id: str,
         models: Sequence[str],
         at: float,
+        tier: str = "",
     ) -> Estimate | Unbounded:
         """What a call takes. operation: None for a path that is not known. models: as the route's upstreams call the
         one that is asked for, at least one unless none is; the dearest counts. at: seconds since 1970, for the prices.
+        tier: the service tier that is sent in the client's place, empty for none.
 
         FREE is what costs nothing. Unbounded is for `strict` only.
         """
@@ -144,7 +146,7 @@ class Estimator:
         if known is None:
             return FREE
         if known.measure == "tokens":
-            return self._tokens(known, key_id, request, models, at, strict=strict)
+            return self._tokens(known, key_id, request, models, at, tier, strict=strict)
         if known.measure == "line":
             return self._line(known, request, models, at, strict=strict)
         return _ENDS_LATER if strict else self._flat
@@ -172,14 +174,15 @@ class Estimator:
             nano_usd=estimate.taking.nano_usd,
         )
 
-    def _tokens(
-        self, known: _Known, key_id: str, request: Request, models: Sequence[str], at: float, *, strict: bool
+    def _tokens(  # noqa: PLR0917
+        self, known: _Known, key_id: str, request: Request, models: Sequence[str], at: float, tier: str, *, strict: bool
     ) -> Estimate | Unbounded:
         if not models:
             return _NO_MODEL if strict else self._flat
-        tier = request.head.service_tier
-        if not tier or tier == "auto":
-            tier = self._assumed.tier
+        if not tier:
+            tier = request.head.service_tier
+            if not tier or tier == "auto":
+                tier = self._assumed.tier
         most: Estimate | None = None
         asked: _Asked | None = None
         for model in models:

@@ -1,6 +1,7 @@
 """What a worker holds in Redis, kept alive while its calls run, and given back for certain where a call never was."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from gateway.accounts.reservations import Reservations
@@ -13,6 +14,8 @@ from gateway.tasks import Tasks
 _PER_LEASE = 3  # rounds of renewal in a lease
 _AGAIN_S = 1.0  # after a round in which Redis did not take something
 _PER_SCRIPT = 200
+_RECENT_S = 60.0  # how long ends that Redis took are kept, should it lose them
+_MOST_RECENT = 20_000
 
 
 class Leases:
@@ -39,7 +42,9 @@ class Leases:
         self._least_workers = least_workers
         self.workers = least_workers  # last known number of live ones, of all gateways on this Redis
         self._held: dict[str, tuple[str, float]] = {}  # id → organization, when it was begun or renewed
+        self._listeners: list[Callable[[str, str | None], None]] = []
         self._ends: dict[str, tuple[str, bool]] = {}  # id → organization, whether cancelled rather than released
+        self._ended: deque[tuple[float, str, tuple[str, bool]]] = deque(maxlen=_MOST_RECENT)  # when that was sent
         self._wake = asyncio.Event()
         self._tasks = Tasks()
 
@@ -67,6 +72,23 @@ class Leases:
     def release(self, reservation_id: str, organization_id: str) -> None:
         """It ends with nothing used and no event; the request counts."""
         self._end(reservation_id, organization_id, cancelled=False)
+
+    def listen(self, listener: Callable[[str, str | None], None]) -> None:
+        """`listener` is told, with each round of renewal, the epoch of an organization's counters; None: they are
+        closed."""
+        self._listeners.append(listener)
+
+    def linked(self, made: bool) -> None:
+        """A connection to Redis was lost, or made anew: then it may not know any more what has ended lately, and would
+        charge it when its lease is over. To end that again harms nothing."""
+        if made and self._ended:
+            self._ends = {reservation_id: end for _, reservation_id, end in self._ended} | self._ends
+            self._ended.clear()
+            self._wake.set()
+        elif not made:
+            recent = self._clock.monotonic() - _RECENT_S
+            while self._ended and self._ended[0][0] < recent:
+                self._ended.popleft()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -104,6 +126,8 @@ class Leases:
             except RedisFailure:
                 return False
             self.workers = max(self._least_workers, extended.workers)
+            for listener in self._listeners:
+                listener(organization_id, extended.epoch)
             for reservation_id in extended.lost:
                 self._held.pop(reservation_id, None)
             for reservation_id in some:
@@ -134,6 +158,7 @@ class Leases:
     async def _end_of(self, organization_id: str, cancelled: bool, ids: Sequence[str]) -> bool:
         for start in range(0, len(ids), _PER_SCRIPT):
             some = ids[start : start + _PER_SCRIPT]
+            now = self._clock.monotonic()
             try:
                 if cancelled:
                     await self._reservations.cancel(organization_id, some)
@@ -143,6 +168,7 @@ class Leases:
                 return False
             for reservation_id in some:
                 self._ends.pop(reservation_id, None)
+                self._ended.append((now, reservation_id, (organization_id, cancelled)))
         return True
 
 

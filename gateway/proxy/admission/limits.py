@@ -16,7 +16,7 @@ from gateway.proxy.admission.bounds import Assumed
 from gateway.proxy.admission.estimate import Estimator
 from gateway.proxy.admission.leases import Leases
 from gateway.proxy.admission.plans import Plans
-from gateway.proxy.admission.reserve import Admission
+from gateway.proxy.admission.reserve import Admission, Intents
 from gateway.proxy.admission.tallies import Tallies
 from gateway.proxy.admission.told import Told
 from gateway.redisdb.failures import RedisFailure
@@ -41,9 +41,10 @@ class Limits:
         metrics: Metrics,
         log: Logger,
         clock: Clock,
+        intents: Intents | None = None,
     ) -> None:
         """patient: for what no call waits for, so that a slow Redis does not keep it from being done; else all is done
-        with `reservations`.
+        with `reservations`. intents: None for none.
         """
         limits, count = settings.limits, settings.workers.count
         self._metrics = metrics
@@ -70,6 +71,7 @@ class Limits:
             tallies=self._tallies,
             away=limits.when_redis_is_away,
             clock=clock,
+            intents=intents,
         )
 
     def start(self) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 from gateway.errors import INVALID_URL, MODEL_WITHOUT_PRICE, UNMETERED_OPERATION, GatewayError
 from gateway.operations.matcher import Matcher
 from gateway.operations.table import Operation, load_operations
+from gateway.proxy.admission.scopes import Scopes
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.visit import Observation
 from gateway.settings.model import Settings
@@ -31,6 +32,7 @@ class Permitted:
         self._priced_only = settings.prices.unknown_model == "refuse"
         operations = load_operations()
         self._matcher = Matcher(operations)
+        self.scopes = Scopes(operations)
         # Those that nothing speaks against and that have no parameter in their path: most calls.
         self._simple: dict[tuple[str, str], Operation] = {
             (one.method, one.path): one for one in operations if "{" not in one.path and "unmetered" not in one.flags

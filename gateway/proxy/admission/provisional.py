@@ -26,6 +26,11 @@ def of_tokens(head: bytes, call_id: str, estimate: Estimate) -> bytes:
     )  # fmt: skip
 
 
+def begun_at(event: bytes, at_us: int) -> bytes:
+    """Such an event with its instant, µs since 1970: whole."""
+    return b'{"at_us":%d,%b' % (at_us, event[1:])
+
+
 def as_text(model: str) -> str:
     """A client's model without what JSON has no form for."""
     return model.encode("utf-8", "replace").decode()

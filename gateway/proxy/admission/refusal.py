@@ -21,7 +21,7 @@ from gateway.values import Taking
 
 _SPENT: Mapping[Scope, ErrorKind] = MappingProxyType({
     "organization": ORGANIZATION_SPEND_LIMITED, "project": PROJECT_SPEND_LIMITED, "user": USER_SPEND_LIMITED,
-    "key": KEY_SPEND_LIMITED,
+    "member": USER_SPEND_LIMITED, "key": KEY_SPEND_LIMITED,
 })  # fmt: skip
 _WINDOWS = MappingProxyType({"day": "daily", "week": "weekly", "month": "monthly", "total": "total"})
 _TOKENS = frozenset({"tokens", "batch_tokens"})
@@ -102,6 +102,8 @@ def _where(applied: Applied, organization_id: str) -> str:
             return organization
         case "project" | "project_model":
             return f"project {applied.subject} {organization}"
+        case "member":
+            return f"user {applied.subject} in this project of {organization}"
         case _:
             return f"{applied.scope} {applied.subject} {organization}"
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.accounts.answers import Admitted, Cancelled, Closed, Refused, Stale
+from gateway.accounts.plan import Plan
 from gateway.accounts.reservations import Reservations, provisional
 from gateway.clock import Clock
 from gateway.errors import KEYS_UNAVAILABLE, LIMITS_UNAVAILABLE, UNBOUNDED, GatewayError
@@ -16,19 +17,20 @@ from gateway.proxy.admission.estimate import FREE, Estimate, Estimator, Request,
 from gateway.proxy.admission.leases import Leases
 from gateway.proxy.admission.levels import level_lines
 from gateway.proxy.admission.local import Bucket, Hit, LocalLimits
-from gateway.proxy.admission.plans import LONGEST_MODEL, Planned, Plans
-from gateway.proxy.admission.provisional import as_text, event_of, head_of, of_tokens
+from gateway.proxy.admission.permissions import Rules
+from gateway.proxy.admission.plans import LONGEST_MODEL, Planned, Plans, checked_of
+from gateway.proxy.admission.provisional import as_text, begun_at, event_of, head_of, of_tokens
 from gateway.proxy.admission.refusal import refusal
 from gateway.proxy.admission.tallies import Tallies
 from gateway.redisdb.failures import HotUnavailable, RedisFailure
 from gateway.settings.limits import WhenRedisIsAway
-from gateway.values import Principal, UsageLine, Used
+from gateway.values import Checked, Principal, Taking, UsageLine, Used
 
 _TRIES = 3  # of a reserve: limits, or the key, may change again while it is repeated
 
 
 class Notes(Protocol):
-    """What is noted of a request: see `http.visit.Observation`."""
+    """What is noted of a request: see `http.visit.Observation`. rare: its limits are those of this worker alone."""
 
     request_id: str
     method: str
@@ -36,6 +38,9 @@ class Notes(Protocol):
     model: str
     upstream_model: str
     admitted_us: int
+    taking: Taking | None
+    checked: tuple[Checked, ...]
+    rare: bool
 
 
 class Answering(Protocol):
@@ -50,6 +55,13 @@ class Admits(Protocol):
     async def reserve(self, principal: Principal, wanted: "Wanted", /) -> "Grant | None": ...
     def end(self, grant: "Grant", used: Used | None, sent: bool, /) -> None: ...
     def abandon(self, grant: "Grant", /) -> None: ...
+
+
+class Intents(Protocol):
+    """What keeps, on disk, calls that Redis does not know of: see `metering.intents.Intents`."""
+
+    async def note(self, call_id: str, event: bytes, /) -> None: ...
+    def over(self, call_ids: Sequence[str], /) -> None: ...
 
 
 class Open:
@@ -67,7 +79,8 @@ class Open:
 
 class Wanted(msgspec.Struct, frozen=True):
     """A call that wants to be admitted. models: as the route's upstreams call the one that is asked for; empty if none
-    is. more: it has been admitted, and wants more; that is no request of its own."""
+    is. more: it has been admitted, and wants more; that is no request of its own. takes: False for what only wants to
+    hear whether it may use what it names."""
 
     operation: Operation | None
     request: Request
@@ -75,22 +88,26 @@ class Wanted(msgspec.Struct, frozen=True):
     down: Answering
     models: Sequence[str]
     more: bool = False
+    takes: bool = True
 
 
 class Grant:
     """What a call was admitted with. reserved: whether Redis has the reservation; maybe: or may have it yet. counted:
-    what it holds of local limits.
+    what it holds of local limits. noted: whether it is among the intents. tier: the service tier to send in the
+    client's place, empty for none.
     """
 
-    __slots__ = ("counted", "estimate", "id", "organization_id", "planned", "reserved")
+    __slots__ = ("counted", "estimate", "id", "noted", "organization_id", "planned", "reserved", "tier")
 
-    def __init__(self, call_id: str, organization_id: str, planned: Planned, estimate: Estimate) -> None:
+    def __init__(self, call_id: str, organization_id: str, planned: Planned, estimate: Estimate, tier: str) -> None:
         self.id = call_id
         self.organization_id = organization_id
         self.planned = planned
         self.estimate = estimate
+        self.tier = tier
         self.reserved: Literal["yes", "maybe", "no"] = "no"
         self.counted: tuple[Bucket, ...] = ()
+        self.noted = False
 
 
 class Admission:
@@ -106,6 +123,7 @@ class Admission:
         tallies: Tallies,
         away: WhenRedisIsAway,
         clock: Clock,
+        intents: Intents | None = None,
     ) -> None:
         self._reservations = reservations
         self._leases = leases
@@ -115,26 +133,29 @@ class Admission:
         self._away = away
         self._clock = clock
         self._local = LocalLimits(clock)
+        self._intents = intents
 
     async def reserve(self, principal: Principal, wanted: Wanted) -> Grant | None:
         """Takes what the call may use of all limits that it has; None if it is free.
 
-        Raises GatewayError: a refusal (429), UNBOUNDED (400), LIMITS_UNAVAILABLE (503); and KeyChangedError if the
-        principal is not what it was, nothing being taken.
+        Raises GatewayError: what the project may not use (403, 400), a refusal (429), UNBOUNDED (400),
+        LIMITS_UNAVAILABLE (503); and KeyChangedError if the principal is not what it was, nothing being taken.
         """
         operation, seen = wanted.operation, wanted.seen
-        estimate, event, mode = FREE, b"", None
+        tier: str | None
         for _ in range(_TRIES):
-            planned = self._plans.of(principal, seen.model)
+            planned, tier = self._plans.of(principal, seen.model), ""
+            if planned.rules is not None and (tier := await self._permitted(planned, planned.rules, wanted)) is None:
+                continue
             if wanted.more:
                 planned = planned.more()
-            if planned.mode != mode:  # the first time, and when limits that have come since say another
-                mode = planned.mode
-                estimate = self._estimated(mode, principal, wanted)
-                if estimate is FREE and operation is not None:
+            estimate = self._estimated(planned.mode, principal, wanted, tier) if wanted.takes else FREE
+            if estimate is FREE and (operation is not None or not wanted.takes):
+                if _says_nothing(wanted) or await self._is_newest(planned, seen):
                     return None
-                event = self._provisional(planned, principal, operation, seen, estimate)
-            grant = Grant(seen.request_id, principal.organization_id, planned, estimate)
+                continue
+            event = self._provisional(planned, principal, operation, seen, estimate)
+            grant = Grant(seen.request_id, principal.organization_id, planned, estimate, tier)
             began = self._clock.monotonic()
             try:
                 answer = await self._reservations.reserve(
@@ -143,6 +164,7 @@ class Admission:
             except RedisFailure as failure:
                 self._tallies.took(self._clock.monotonic() - began)
                 self._without_redis(grant, seen, run=not isinstance(failure, HotUnavailable))
+                await self._note(grant, event, seen)
                 return grant
             except BaseException:  # the client has left; or a mistake, after which nobody would end it either
                 self._leases.cancel(grant.id, grant.organization_id)
@@ -152,6 +174,7 @@ class Admission:
                 self._admitted(grant, answer, seen, wanted.down)
                 return grant
             if self._otherwise(grant, answer, seen, wanted.down):
+                await self._note(grant, event, seen)
                 return grant
         raise GatewayError(LIMITS_UNAVAILABLE)
 
@@ -160,6 +183,8 @@ class Admission:
         may have seen it."""
         if grant.counted:
             self._local.give_back(grant.counted)
+        if grant.noted and self._intents is not None and used is None:
+            self._intents.over((grant.id,))  # else when its event has arrived
         self._end_lease(grant, settles=used is not None, sent=sent)
         if used is not None:
             self._tallies.settled(used)
@@ -167,7 +192,8 @@ class Admission:
                 self._estimator.settled(grant.planned.plan.key_id, grant.estimate, used)
 
     def abandon(self, grant: Grant) -> None:
-        """The call has ended, and nobody can say what it used: it is charged as reserved when its lease is over."""
+        """The call has ended, and nobody can say what it used: it is charged as reserved when its lease is over, or
+        when the worker is if it has none."""
         if grant.counted:
             self._local.give_back(grant.counted)
         self._leases.let_go(grant.id)
@@ -185,7 +211,38 @@ class Admission:
         elif not settles:
             leases.release(grant.id, grant.organization_id)
 
-    def _estimated(self, mode: Reserve, principal: Principal, wanted: Wanted) -> Estimate:
+    async def _permitted(self, planned: Planned, rules: Rules, wanted: Wanted) -> str | None:
+        """The service tier to send in the client's place, for a call that keeps to what its project may use; None if
+        that has changed, and is known now. Raises GatewayError, which goes by the newest permissions only, and
+        KeyChangedError."""
+        operation, request = wanted.operation, wanted.request
+        error = rules.refusal(operation, wanted.seen.model, wanted.models, request)
+        if error is None:
+            return rules.tier(operation, request.head)
+        if await self._is_newest(planned, wanted.seen):
+            raise error
+        return None
+
+    async def _is_newest(self, planned: Planned, seen: Notes) -> bool:
+        """Whether nothing has changed since a plan was made, as far as Redis can tell; what has is known then. A call
+        that takes something hears that when it reserves. Raises KeyChangedError."""
+        try:
+            answer = await self._reservations.reserve(
+                planned.question(), seen.request_id, FREE.taking, b"", self._leases.lease_s
+            )
+        except RedisFailure:
+            return True
+        if not isinstance(answer, Stale):
+            return True
+        self._changed(planned.plan, answer)
+        return False
+
+    def _changed(self, plan: Plan, stale: Stale) -> None:
+        self._plans.update(plan.organization_id, stale.limits_version, stale.documents, since=plan.limits_version)
+        if stale.key_changed:
+            raise KeyChangedError
+
+    def _estimated(self, mode: Reserve, principal: Principal, wanted: Wanted, tier: str) -> Estimate:
         """What the call takes. Raises GatewayError UNBOUNDED."""
         seen = wanted.seen
         estimate = self._estimator.estimate(
@@ -196,6 +253,7 @@ class Admission:
             key_id=principal.key_id,
             models=wanted.models,
             at=seen.wall,
+            tier=tier,
         )
         if isinstance(estimate, Unbounded):
             raise GatewayError(UNBOUNDED, reason=estimate.reason)
@@ -212,12 +270,10 @@ class Admission:
         match answer:
             case Refused(_, entry, used, wait_us, requests, tokens):
                 down.levels = level_lines(plan.entries, requests, tokens)
-                self._tallies.refused(plan, plan.entries[entry], seen.model, seen.request_id)
+                self._tallies.refused(plan, plan.entries[entry], seen, taking, used)
                 raise refusal(plan.entries[entry], grant.organization_id, seen.model, taking, used, wait_us)
-            case Stale(_, version, key_changed, documents):
-                self._plans.update(grant.organization_id, version, documents, since=plan.limits_version)
-                if key_changed:
-                    raise KeyChangedError
+            case Stale():
+                self._changed(plan, answer)
                 return False
             case Closed():
                 self._without_redis(grant, seen, run=False)
@@ -228,13 +284,14 @@ class Admission:
     def _admitted(self, grant: Grant, answer: Admitted, seen: Notes, down: Answering) -> None:
         plan, tallies = grant.planned.plan, self._tallies
         seen.admitted_us = answer.at_us
+        seen.taking, seen.checked = grant.estimate.taking, grant.planned.checked
         down.levels = level_lines(plan.entries, answer.requests, answer.tokens)
         tallies.reserved(grant.estimate.taking)
         for level in (answer.requests, answer.tokens):
             if level is not None:
                 tallies.used(plan.entries[level.entry], level.remaining)
         for entry in answer.shadowed:
-            tallies.shadowed(plan, plan.entries[entry], seen.model, seen.request_id)
+            tallies.shadowed(plan, plan.entries[entry], seen, grant.estimate.taking)
         grant.reserved = "yes"
         self._leases.hold(grant.id, grant.organization_id)  # at the end: what is held is renewed until it is ended
 
@@ -253,20 +310,33 @@ class Admission:
                 self._tallies.without_redis("refused")
                 raise GatewayError(LIMITS_UNAVAILABLE)
             taking = grant.estimate.taking
-            taken = self._local.take(planned.local(away), taking, self._leases.workers)
+            applied = planned.local(away)
+            taken = self._local.take(applied, taking, self._leases.workers)
             if isinstance(taken, Hit):
-                self._tallies.refused(planned.plan, taken.applied, seen.model, seen.request_id)
+                self._tallies.refused(planned.plan, taken.applied, seen, taking, taken.used)
                 raise refusal(taken.applied, grant.organization_id, seen.model, taking, taken.used, taken.wait_us)
         except GatewayError:
             if run:
                 self._leases.cancel(grant.id, grant.organization_id)
             raise
         grant.counted = taken
+        seen.taking, seen.checked, seen.rare = taking, tuple(map(checked_of, applied)), True
         self._tallies.without_redis("admitted")
         self._tallies.reserved(taking)
         if run:
             grant.reserved = "maybe"
             self._leases.hold(grant.id, grant.organization_id)
+
+    async def _note(self, grant: Grant, event: bytes, seen: Notes) -> None:
+        """What is known of a call that Redis may not know of outlives the worker."""
+        if not event or self._intents is None:
+            return
+        grant.noted = True
+        try:
+            await self._intents.note(grant.id, begun_at(event, int(seen.wall * 1e6)))
+        except BaseException:  # the client has left
+            self.end(grant, None, False)
+            raise
 
     def _provisional(
         self, planned: Planned, principal: Principal, operation: Operation | None, seen: Notes, estimate: Estimate
@@ -281,6 +351,12 @@ class Admission:
         if head is None:
             head = planned.heads[operation.id] = head_of(principal, operation, seen.model[:LONGEST_MODEL])
         return of_tokens(head, seen.request_id, estimate)
+
+
+def _says_nothing(wanted: Wanted) -> bool:
+    """Whether a call names nothing that its project might not be allowed to use."""
+    operation, request = wanted.operation, wanted.request
+    return not request.whole and (request.model is None or (operation is not None and "path" in operation.model))
 
 
 class KeyChangedError(Exception):

@@ -16,19 +16,19 @@ from gateway.proxy.admission.bounds import SESSION_MS
 from gateway.proxy.admission.reserve import Admits
 from gateway.proxy.admission.socket_asked import (
     CONFIGURES,
-    ReadHead,
+    SocketRequest,
     check_plain,
-    models_of,
     of_conversation,
     of_message,
     of_sound,
     of_upstream,
     said_of_response,
+    said_of_session,
 )  # fmt: skip
 from gateway.proxy.admission.socket_holds import Caller, Holds, Wish
 from gateway.usage.sockets.messages import Message, read, short
 from gateway.usage.sockets.turns import MOST, Finished, Length, Session, Ticket, Turn, ms_of
-from gateway.values import UsageEvent
+from gateway.values import HeadFacts, UsageEvent
 
 _AGAIN_S = 1.0  # between two attempts to find room for sound, of which each ends in an error event or lets it pass
 _MOST_PIECES = 64  # of a session that only writes down what it hears: what is older than that was silence
@@ -49,6 +49,13 @@ class Meter(Protocol):
     def end(self, ended: str, /) -> None: ...
 
 
+class Heads(Protocol):
+    """See `body.intake.Intake`."""
+
+    def read_head(self, body: bytes, /) -> tuple[str | None, HeadFacts]: ...
+    def with_tier(self, body: bytes, tier: str, /) -> bytes: ...
+
+
 class About(msgspec.Struct, frozen=True):
     """What of the client's an error is about: see `websocket.gate.Naming`."""
 
@@ -64,6 +71,7 @@ class Ruling(msgspec.Struct, frozen=True):
     error: GatewayError | None = None
     about: About = About()
     up: bytes = b""
+    instead: bytes = b""
     ends: bool = False
 
 
@@ -74,11 +82,11 @@ _DROP = Ruling(passes=False)
 class SocketGates:
     """Makes the gates of a worker's sockets."""
 
-    def __init__(self, admission: Admits, operations: Iterable[Operation], read_head: ReadHead, clock: Clock) -> None:
+    def __init__(self, admission: Admits, operations: Iterable[Operation], heads: Heads, clock: Clock) -> None:
         self._admission = admission
         known = {one.id: one for one in operations}
         self._transcription, self._response = known["createTranscription"], known["createResponse"]
-        self._read_head = read_head
+        self._heads = heads
         self._clock = clock
 
     def gate(
@@ -94,7 +102,7 @@ class SocketGates:
         """named, models: see SocketGate."""
         holds = Holds(self._admission, caller, request_id, self._clock)
         gate = SocketGate(
-            meter, holds, operation, self._transcription, self._response, named, models, self._read_head, self._clock
+            meter, holds, operation, self._transcription, self._response, named, models, self._heads, self._clock
         )  # fmt: skip
         meter.desk = gate
         return gate
@@ -112,7 +120,7 @@ class SocketGate:
         response: Operation,
         named: str,
         models: Callable[[str], Sequence[str]],
-        read_head: ReadHead,
+        heads: Heads,
         clock: Clock,
     ) -> None:
         """operation: of the socket; transcription: as which sound is reserved that is only written down; response: what
@@ -125,7 +133,8 @@ class SocketGate:
         self._named = named
         self._first = ""  # what the server called the model at first
         self._models = models
-        self._read_head = read_head
+        self._read_head = heads.read_head
+        self._with_tier = heads.with_tier
         self._clock = clock
         self._responses = operation.id == "connectResponses"
         self._talks = self._responses or operation.id == "connectRealtime"
@@ -150,11 +159,10 @@ class SocketGate:
             return self._sound(message)
         try:
             check_plain(kind, data)
-            if kind in CONFIGURES:
-                for model in models_of(message, self._read_head):
-                    self._models(model)
         except GatewayError as error:
             return self._told(error, message)
+        if kind in CONFIGURES:
+            return self._configure(message)
         if kind == "response.create" and self._talks:
             return self._create(message, data)
         if kind.endswith(".append") and message.sound_bytes:
@@ -216,6 +224,25 @@ class SocketGate:
         while len(self._pieces) > left:
             self._holds.give_back(self._pieces.popleft())
 
+    async def permit(self, models: Sequence[str]) -> None:
+        """Whether the model in the URL may be used. models: as the route's upstreams call it. Raises GatewayError."""
+        await self._holds.permit(Wish(self._operation, SocketRequest(self._named), models))
+
+    async def _configure(self, message: Message) -> Ruling:
+        """A session is to have models and tools."""
+        try:
+            for request in said_of_session(message, self._read_head):
+                await self._permit(request)
+        except GatewayError as error:
+            return self._refusal(error, message)
+        return _PASS
+
+    async def _permit(self, request: SocketRequest) -> Sequence[str]:
+        """The models of what is named besides, if it may be used."""
+        models = self._models(request.model) if request.model else ()
+        await self._holds.permit(Wish(self._operation, request, models))
+        return models
+
     # Responses
 
     async def _create(self, message: Message, data: bytes) -> Ruling:
@@ -223,22 +250,28 @@ class SocketGate:
         try:
             if len(self._holds) - len(self._pieces) >= MOST:
                 raise GatewayError(OVERLOADED)
-            wish = self._of_message(data) if self._responses else self._of_conversation(message)
+            wish = self._of_message(data) if self._responses else await self._of_conversation(message)
             self._coming = await self._holds.take(self._meter.number(), wish)
         except GatewayError as error:
             return self._refusal(error, message)
         self._refusing = None
-        return _PASS
+        tier = self._holds.tier(self._coming)
+        return Ruling(instead=self._with_tier(data, tier)) if tier else _PASS
 
     def _of_message(self, data: bytes) -> Wish:
         request = of_message(data, self._read_head)
         models = self._models(request.model) if request.model is not None else ()
         return Wish(self._operation, request, models)
 
-    def _of_conversation(self, message: Message) -> Wish:
+    async def _of_conversation(self, message: Message) -> Wish:
         """The model is the session's, whatever the request names; if that is dearer, it counts."""
-        named, head = said_of_response(message, self._read_head)
-        models = [*self._called(self._model), *(self._models(named) if named else ())]
+        said = said_of_response(message, self._read_head)
+        models, head = [*self._called(self._model)], None
+        if said is not None:
+            if said.model or said.head.tools:
+                models += await self._permit(said)
+            if b"max_" in (said.whole or b""):  # else that is the session's, too
+                head = said.head
         return Wish(self._operation, of_conversation(self._meter.session.asked(message), self._model, head), models)
 
     async def _begun(self, turn: Turn) -> Ruling:

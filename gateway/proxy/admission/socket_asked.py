@@ -57,14 +57,13 @@ def of_conversation(asked: Asked, model: str, head: HeadFacts | None = None) -> 
     return SocketRequest(model or None, None, head, asked.text_bytes + heard * _BYTES_A_TOKEN)
 
 
-def said_of_response(message: Message, read_head: ReadHead) -> tuple[str, HeadFacts | None]:
-    """The model that a realtime `response.create` names, and what bounds its answer: None if it leaves that to the
-    session. Raises as `read_head`."""
+def said_of_response(message: Message, read_head: ReadHead) -> SocketRequest | None:
+    """What a realtime `response.create` says of the response itself; None for nothing. Raises as `read_head`."""
     raw = bytes(message.response)
     if raw[:1] != b"{":
-        return "", None
+        return None
     model, head = read_head(raw)
-    return model or "", head if b"max_" in raw else None
+    return SocketRequest(model, raw, head)
 
 
 def of_upstream(model: str) -> SocketRequest:
@@ -77,20 +76,20 @@ def of_sound(model: str) -> SocketRequest:
     return SocketRequest(model or None, None, _NOTHING_SAID, SESSION_MS * USUAL_BYTES_A_S // _MS)
 
 
-def models_of(message: Message, read_head: ReadHead) -> Iterator[str]:
-    """The models that a session is to have: one that answers, one that writes down what is heard. Raises as
+def said_of_session(message: Message, read_head: ReadHead) -> Iterator[SocketRequest]:
+    """What a session is to have: a model that answers, and its tools; one that writes down what is heard. Raises as
     `read_head`, also for models whose names are none."""
     raw = bytes(message.session)
     if raw[:1] != b"{":
         return
-    answers, _ = read_head(raw)
-    if answers:
-        yield answers
+    answers, head = read_head(raw)
+    if answers or head.tools:
+        yield SocketRequest(answers, raw, head)
     session = plain(message.session)
     for place in (at(session, "audio", "input", "transcription"), at(session, "input_audio_transcription")):
         hears = short(at(place, "model"))
         if hears:
-            yield hears
+            yield SocketRequest(hears)
 
 
 def check_plain(kind: str, data: bytes) -> None:

@@ -11,7 +11,7 @@ from gateway.proxy.admission.reserve import Admits, Grant, KeyChangedError, Want
 from gateway.proxy.admission.socket_asked import SocketRequest
 from gateway.usage.lines import used_of
 from gateway.usage.sockets.turns import Ticket
-from gateway.values import Principal, UsageEvent
+from gateway.values import Checked, Principal, Taking, UsageEvent
 
 
 class Caller(Protocol):
@@ -31,6 +31,9 @@ class _Notes:
         self.model = model
         self.upstream_model = ""
         self.admitted_us = 0
+        self.taking: Taking | None = None
+        self.checked: tuple[Checked, ...] = ()
+        self.rare = False
         self.levels = b""
 
 
@@ -64,18 +67,34 @@ class Holds:
     def __len__(self) -> int:
         return len(self._held)
 
+    async def permit(self, wish: Wish) -> None:
+        """Whether what a wish names may be used; nothing is taken. Raises as `take`."""
+        await self._admitted(self._notes(0, wish), wish, takes=False)
+
     async def take(self, number: int, wish: Wish) -> Ticket:
         """Raises GatewayError as `Admission.reserve` and `Caller` do."""
-        notes = _Notes(f"{self._request_id}/{number}", self._clock.wall(), wish.request.model or "")
-        wanted = Wanted(wish.operation, wish.request, notes, notes, wish.models, wish.more)
-        principal = await self._caller.now()
-        try:
-            grant = await self._admission.reserve(principal, wanted)
-        except KeyChangedError:
-            _, grant = await reserve_anew(self._caller, principal, self._admission, wanted)
+        notes = self._notes(number, wish)
+        grant = await self._admitted(notes, wish)
         if grant is not None:
             self._held[number] = _Hold(grant)
-        return Ticket(number, notes.admitted_us)
+        return Ticket(number, notes.admitted_us, notes.taking, notes.checked)
+
+    def tier(self, ticket: Ticket) -> str:
+        """The service tier to send in the client's place, empty for none."""
+        hold = self._held.get(ticket.number)
+        return hold.grant.tier if hold is not None else ""
+
+    def _notes(self, number: int, wish: Wish) -> _Notes:
+        return _Notes(f"{self._request_id}/{number}", self._clock.wall(), wish.request.model or "")
+
+    async def _admitted(self, notes: _Notes, wish: Wish, *, takes: bool = True) -> Grant | None:
+        wanted = Wanted(wish.operation, wish.request, notes, notes, wish.models, wish.more, takes)
+        principal = await self._caller.now()
+        try:
+            return await self._admission.reserve(principal, wanted)
+        except KeyChangedError:
+            _, grant = await reserve_anew(self._caller, principal, self._admission, wanted)
+            return grant
 
     def sent(self, ticket: Ticket) -> None:
         """What it was taken for has reached the upstream, or may have."""

@@ -2,7 +2,7 @@
 
 from gateway.accounts.plan import Plan
 from gateway.limits import Applied, RateLimit
-from gateway.proxy.admission.told import Told, name_of
+from gateway.proxy.admission.told import Named, Told, name_of
 from gateway.telemetry.metrics import Metrics
 from gateway.values import Taking, Used
 
@@ -53,14 +53,15 @@ class Tallies:
         """Redis did not take a reserve, or does not know what is spent. outcome: admitted, refused."""
         self._without.add((outcome,))
 
-    def refused(self, plan: Plan, applied: Applied, model: str, request_id: str) -> None:
+    def refused(self, plan: Plan, applied: Applied, seen: Named, taking: Taking, used: int) -> None:
+        """used: of the limit, in its unit, before this call."""
         self._refusals.add((name_of(applied), applied.scope, "false"))
-        self._told.add(plan, applied, model, request_id, shadow=False)
+        self._told.add(plan, applied, seen, taking, used, shadow=False)
 
-    def shadowed(self, plan: Plan, applied: Applied, model: str, request_id: str) -> None:
+    def shadowed(self, plan: Plan, applied: Applied, seen: Named, taking: Taking) -> None:
         """A call passed that a limit would have refused if it were not a shadow."""
         self._refusals.add((name_of(applied), applied.scope, "true"))
-        self._told.add(plan, applied, model, request_id, shadow=True)
+        self._told.add(plan, applied, seen, taking, None, shadow=True)
 
     def flush(self) -> None:
         seconds, self._seconds = self._seconds, self._histogram.counted()

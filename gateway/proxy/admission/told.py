@@ -3,19 +3,31 @@
 A worker hands on no more than all workers together may tell; `accounts.refusals` sees to these.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from gateway.accounts.plan import Plan
-from gateway.accounts.refusals import MOST_TOLD, Refusal
+from gateway.accounts.refusals import MOST_TOLD, Refusal, more_of
 from gateway.clock import Clock
 from gateway.errors import without_keys
-from gateway.limits import Applied, RateLimit
+from gateway.limits import CONCURRENT, RATES, Applied, RateLimit
 from gateway.telemetry.logging import Logger
+from gateway.values import Taking
 
 _MOST_KEPT = 10_000  # keys and limits in a minute; what is refused beyond is only in the metrics
 _MOST_WAITING = 20_000  # that were not taken yet; of what comes then, the same holds
 _LONGEST_MODEL = 200
 _MINUTE_S = 60
+
+
+class Named(Protocol):
+    """A request as refusals name it. model: as its client does."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
 
 
 class _Kept:
@@ -36,9 +48,10 @@ class Told:
         self._kept: dict[tuple[str, str, str, str, bool], _Kept] = {}
         self._waiting: list[Refusal] = []
 
-    def add(self, plan: Plan, applied: Applied, model: str, request_id: str, *, shadow: bool) -> None:
-        """A call was refused, or would have been."""
+    def add(self, plan: Plan, applied: Applied, seen: Named, taking: Taking, used: int | None, *, shadow: bool) -> None:
+        """A call was refused, or would have been. used: of the limit, before it; None: nobody knows."""
         self._turn()
+        limit = applied.limit
         refusal = Refusal(
             at_us=int(self._clock.wall() * 1e6),
             organization_id=plan.organization_id,
@@ -48,9 +61,12 @@ class Told:
             limit=name_of(applied),
             scope=applied.scope,
             subject=applied.subject,
-            model=_shown(model),
-            request_id=request_id,
+            model=_shown(seen.model),
+            request_id=seen.request_id,
             shadow=shadow,
+            value=limit.limit if isinstance(limit, RateLimit) else limit.nano_usd,
+            used=used,
+            wanted=_wanted(applied, taking),
         )
         key = (plan.key_id, refusal.limit, applied.scope, applied.subject, shadow)
         kept = self._kept.get(key)
@@ -82,12 +98,21 @@ class Told:
         for kept in self._kept.values():
             more = kept.number - MOST_TOLD
             if more > 0:
-                self._wait(msgspec.structs.replace(kept.first, request_id="", model="", count=more))
+                self._wait(more_of(kept.first, more))
         self._kept.clear()
 
     def _wait(self, refusal: Refusal) -> None:
         if len(self._waiting) < _MOST_WAITING:
             self._waiting.append(refusal)
+
+
+def _wanted(applied: Applied, taking: Taking) -> int:
+    """What a call takes of a limit, in the unit in which that is counted."""
+    limit = applied.limit
+    if not isinstance(limit, RateLimit):
+        return taking.nano_usd
+    amount: int = 1 if limit.kind == CONCURRENT else getattr(taking, RATES[limit.kind].unit)
+    return amount
 
 
 def _shown(model: str) -> str:

@@ -13,6 +13,7 @@ from gateway.proxy.body.form import ModelSearch
 from gateway.proxy.body.head import HeadDecoder
 from gateway.proxy.body.outgoing import IN_BODY, NOWHERE, Place, Streamed, Whole
 from gateway.proxy.body.read import Payload, decode_whole, find_model, read_whole
+from gateway.proxy.body.tier import with_tier
 from gateway.proxy.http.headers import joined
 from gateway.proxy.http.request import Request
 from gateway.proxy.http.target import model_in_query
@@ -87,6 +88,15 @@ class Intake:
     def outgoing(self, taken: Taken, upstream_model: str | None, ask: bool) -> Taken:
         """The request under its model's name at an upstream; None: the client's own. ask: for its stream's usage."""
         return taken.outgoing(upstream_model, self._decoder, ask=ask)
+
+    def say_tier(self, taken: Taken, tier: str) -> None:
+        """Has a request ask for a service tier where it leaves that to its project."""
+        if isinstance(taken, Whole):
+            taken.say_tier(tier, self._decoder)
+
+    def with_tier(self, body: bytes, tier: str) -> bytes:
+        """The same of a JSON object by itself; as it was if there is no plain way."""
+        return with_tier(body, tier, self._decoder) or body
 
     async def _json(self, request: Request, operation: Operation | None, payload: Payload, waiting: Waiting) -> Taken:
         limit, target = self._json_limit, request.target.raw

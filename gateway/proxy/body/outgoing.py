@@ -13,6 +13,7 @@ from gateway.proxy.body.budget import Share
 from gateway.proxy.body.form import ModelSearch
 from gateway.proxy.body.head import HeadDecoder
 from gateway.proxy.body.read import Payload, stream
+from gateway.proxy.body.tier import with_tier
 from gateway.values import FormFacts, HeadFacts
 
 NOTHING: frozenset[bytes] = frozenset()
@@ -103,6 +104,13 @@ class Whole:
                 self.whole = self._splice.done(self.whole)
                 self.dropped |= _ANY_CODING
         return self
+
+    def say_tier(self, tier: str, decoder: HeadDecoder) -> None:
+        """Asks for a service tier from now on, where the client left that open. For before the first `outgoing`."""
+        changed = with_tier(self.whole or b"", tier, decoder)
+        if changed is not None:
+            self.whole = changed
+            self.head = msgspec.structs.replace(self.head, service_tier=tier)
 
     def _rename(self, now: str, wanted: str, decoder: HeadDecoder) -> None:
         place = self.place

@@ -15,7 +15,8 @@ from gateway.errors import DUPLICATE_MEMBER, INVALID_URL, GatewayError
 
 BASE = "/v1"
 # What the control plane owns, in any spelling, and what must therefore never reach an upstream (design.md, Hand-over).
-_ADMIN = re.compile(r"/(?:organization|projects)(?![A-Za-z0-9_-])", re.IGNORECASE)
+_ADMIN = re.compile(r"/(?:organization|projects|oauth/token)(?![A-Za-z0-9_-])", re.IGNORECASE)
+_EXCHANGE = "/oauth/token"  # where tokens are exchanged: OAuth has no /v1
 _SUSPICIOUS = re.compile(r"[%\\\x00-\x20\x7f]|//|/\.")
 _FORBIDDEN = re.compile(r"[\\\x00-\x1f\x7f]|//|/\.{1,2}(?:/|$)")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -50,6 +51,8 @@ def parse_target(method: str, target: str) -> Target:
         target = target[:end]
     mark = target.find("?")
     path = target if mark < 0 else target[:mark]
+    if path == _EXCHANGE:
+        return Target(path, target, admin=True, shown=shown)
     if not path.startswith("/v1/"):
         raise invalid_url(method, path)
     below = path[3:]

@@ -11,6 +11,8 @@ from gateway.usage.lines import Answer
 from gateway.usage.plain import Plain
 from gateway.usage.rules import Rule
 from gateway.usage.taps import Tap, tap_for
+from gateway.usage.tools_asked import ToolsAsked, of_path
+from gateway.usage.tools_asked import of_json as tools_of_json
 from gateway.values import FormFacts, Principal, Used
 
 _MOST_HELD = 64 * 1024 * 1024
@@ -61,6 +63,11 @@ class Held:
 
     def give_back(self, size: int) -> None:
         self.size -= size
+
+
+def head_ms(seen: Observation) -> int:
+    """How long the last attempt's answer took to begin; 0 if it never did."""
+    return int((seen.head_at - seen.sent_at) * 1000) if seen.head_at else 0
 
 
 class CallMeter:
@@ -147,6 +154,12 @@ class CallMeter:
         if body is None:
             return of_form(self._request.facts, basis)
         return NOTHING
+
+    def tools(self) -> ToolsAsked:
+        """What the request says of its tools, if it is still at hand."""
+        if self.plan.kind.basis == "search":
+            return of_path(self.seen.path)
+        return tools_of_json(self._body or self._request.whole or b"")
 
     def plain(self) -> Plain | None:
         """What went by, if it was an answer that reports plainly."""

@@ -12,10 +12,11 @@ from gateway.errors import without_keys
 from gateway.operations.table import Operation
 from gateway.pricing.book import Book
 from gateway.proxy.http.visit import Observation
-from gateway.proxy.metering.call import CallMeter, Held, Request
+from gateway.proxy.metering.call import CallMeter, Held, Request, head_ms
 from gateway.proxy.metering.counters import UsageCounters
 from gateway.proxy.metering.plain_calls import PlainCalls
 from gateway.proxy.metering.socket import SocketMeter
+from gateway.proxy.metering.stores import Stores
 from gateway.telemetry.logging import Logger
 from gateway.usage.asked import NOTHING, Asked
 from gateway.usage.estimate import Densities, overhead_tokens
@@ -26,7 +27,10 @@ from gateway.usage.lines import Answer, Attempt, lines_of, model_of, used_of
 from gateway.usage.rules import UNKNOWN_RULES, Rule
 from gateway.usage.sockets.session import SESSIONS
 from gateway.usage.sockets.turns import Finished, Ticket
-from gateway.values import Principal, UsageEvent, UsageLine, Used
+from gateway.usage.stores import OPERATIONS as STORE_RULES
+from gateway.usage.stores import SEEN
+from gateway.usage.tools_asked import completed, of_tools
+from gateway.values import Checked, Principal, Taking, Tried, UsageEvent, UsageLine, Used
 
 _LEARN_FIRST, _LEARN_EVERY = 16, 64  # so many reported calls are measured, then one in so many: how long tokens are
 _LEARN_EVERY_LARGE = 1024  # of those whose request takes a while to be looked at
@@ -46,6 +50,14 @@ class Plan(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...]
 
 
+class Reserved(msgspec.Struct, frozen=True):
+    """What was reserved for a call, against which limits. at_us: when, by Redis' clock; 0 without Redis."""
+
+    at_us: int
+    taking: Taking | None
+    limits: tuple[Checked, ...]
+
+
 class Meter:
     """Meters calls. One per worker."""
 
@@ -63,6 +75,7 @@ class Meter:
         self._counters = counters
         self._deliver = deliver
         self._plain = PlainCalls(book, counters, deliver)
+        self._stores = Stores(deliver)
         self._log = log
         self._clock = clock
         self._tokenizers = Tokenizers()
@@ -111,6 +124,9 @@ class Meter:
 
     def _settle(self, call: CallMeter, *, sent: bool, ended: str) -> Used | None:
         seen, plan = call.seen, call.plan
+        if plan.kind is SEEN:
+            self._stores.settle(call, ended=ended)
+            return None
         sent = sent and call.sent_whole and call.status < 400
         if not seen.attempts or (plan is self._unknown and not call.status):
             return None
@@ -123,11 +139,14 @@ class Meter:
             lines, pending = self._lines(call)
             if plan is self._unknown and not lines:
                 return None
+            if of_tools(lines):
+                lines = tuple(completed(lines, call.tools()))
         event = self._hand_over(
             call,
             seen.request_id,
             at_us,
             lines,
+            Reserved(seen.admitted_us, seen.taking, seen.checked),
             category=plan.category,
             status=call.status,
             ended=ended,
@@ -176,6 +195,7 @@ class Meter:
             f"{seen.request_id}/{ticket.number}",
             ticket.at_us or int(done.begun_at * 1e6),
             lines,
+            Reserved(ticket.at_us, ticket.reserved, ticket.limits),
             category=done.category,
             status=done.status or _SWITCHED,
             ended="complete" if done.complete else socket.ended,
@@ -252,6 +272,7 @@ class Meter:
         event_id: str,
         at_us: int,
         lines: tuple[UsageLine, ...],
+        held: Reserved,
         *,
         category: str | None,
         status: int,
@@ -275,6 +296,10 @@ class Meter:
             stream=of.seen.stream,
             end_user=end_user,
             pending=pending,
+            reserved=held.taking,
+            limits=held.limits,
+            locally=held.taking is not None and not held.at_us,
+            attempts=attempts_of(of.seen, status),
             lines=self.priced(lines, at_us / 1e6),
         )
         self._counters.count(event)
@@ -283,12 +308,26 @@ class Meter:
 
 
 def plans(operations: Iterable[Operation]) -> Mapping[str, Plan]:
-    """The plans of all operations that are metered, by their ids."""
-    return MappingProxyType({
+    """The plans of all operations that are metered, or tell of vector stores, by their ids."""
+    proxied = [operation for operation in operations if operation.plane == "proxied"]
+    found = {
         operation.id: Plan(operation.id, operation.category, KINDS[operation.id], rules_of(operation.id))
-        for operation in operations
-        if operation.id in KINDS and operation.plane == "proxied"
-    })  # fmt: skip
+        for operation in proxied
+        if operation.id in KINDS
+    }
+    for operation in proxied:
+        if (rules := STORE_RULES.get(operation.id)) is not None:
+            found[operation.id] = Plan(operation.id, None, SEEN, rules)
+    return MappingProxyType(found)
+
+
+def attempts_of(seen: Observation, status: int) -> tuple[Tried, ...]:
+    """All that were made. status: of the answer to the last one."""
+    tried = seen.tried
+    if seen.attempts <= max((one.attempt for one in tried), default=0):
+        return tried  # none after these has reached anybody
+    error, ms = seen.failed if seen.failed[0] else ("", head_ms(seen))
+    return (*tried, Tried(seen.attempts, seen.upstream, status, error, ms, seen.upstream_request_id))
 
 
 def _unfinished(kind: Kind, answer: Answer) -> bool:

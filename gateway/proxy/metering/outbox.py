@@ -6,6 +6,8 @@ from typing import Protocol
 
 from gateway.accounts.usage_stream import Packed, UsageStream, pack
 from gateway.clock import Clock
+from gateway.proxy.metering.intents import Intents
+from gateway.proxy.metering.recent import RECENT_S, Recent, Sent
 from gateway.proxy.metering.replay import BATCH_BYTES, BATCH_EVENTS, Adopter, Delivery
 from gateway.proxy.metering.spool import Spool, Spools
 from gateway.redisdb.hot_connection import backoff_s
@@ -34,6 +36,9 @@ class Outbox:
     a batch was under way. What Redis does not acknowledge goes to the spool, and behind it all that comes until the
     spool has been delivered. Where neither takes events, `most_waiting` are kept in memory; then the oldest are dropped
     with an error in the log.
+
+    What Redis has acknowledged lately is sent again when Redis may have lost it: behind a new connection, and when its
+    counters are new ones. `intents` hears of which calls the event is in Redis or on disk.
     """
 
     def __init__(
@@ -45,8 +50,12 @@ class Outbox:
         log: Logger,
         clock: Clock,
         most_waiting: int = _MOST_WAITING,
+        recent: Recent | None = None,
+        intents: Intents | None = None,
     ) -> None:
-        self._delivery = Delivery(stream, metrics, log)
+        self._recent = recent or Recent()
+        self._intents = intents
+        self._delivery = Delivery(stream, self._recent, metrics, log, clock)
         self._spools = spools
         self._adopter = Adopter(self._delivery, spools, log)
         self._log = log
@@ -57,6 +66,8 @@ class Outbox:
         self._running: asyncio.Task[None] | None = None
         self._waiting: deque[UsageEvent | Packed] = deque()
         self._in_hand: list[Packed] = []  # being sent or written; they come before those that wait
+        self._again: deque[Sent] = deque()  # what Redis had acknowledged, and is to get again
+        self._repeated = self._missing = 0  # events of these: sent so far; not there any more
         self._listening = False  # for new events
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -82,9 +93,30 @@ class Outbox:
         elif len(self._waiting) > self._most_waiting:
             self._drop_oldest()
 
+    @property
+    def full(self) -> bool:
+        """Whether the stream has no room for usage, which goes to disk."""
+        return self._delivery.full
+
+    def linked(self, made: bool) -> None:
+        """A connection to Redis was lost, or made anew: then there may be less behind it than before."""
+        if made:
+            self._send_again(self._recent.take())
+        else:
+            self._recent.forget_before(self._clock.monotonic() - RECENT_S)
+
+    def epoch_is(self, organization_id: str, epoch: str | None) -> None:
+        """The epoch of an organization's counters, None if they are closed; told again and again."""
+        self._send_again(self._recent.epoch_is(organization_id, epoch))
+
+    def _send_again(self, batches: list[Sent]) -> None:
+        self._again.extend(batches)
+        if batches:
+            self._wake.set()
+
     async def drain(self) -> None:
-        """Returns when all that was added is in Redis or on disk."""
-        while self._waiting or self._in_hand:
+        """Returns when all that was added is in Redis or on disk, and what is sent again is in Redis."""
+        while self._waiting or self._in_hand or self._again:
             self._settled.clear()
             await self._settled.wait()
 
@@ -96,6 +128,8 @@ class Outbox:
         if self._running is not None:
             await self._running
         await self._adopter.close()
+        while self._again and await self._repeat():
+            pass
         if self._spool is None:
             while self._waiting and await self._send():
                 pass
@@ -131,6 +165,9 @@ class Outbox:
     async def _step(self) -> None:
         """Does one thing, or waits until there is something to do."""
         now = self._clock.monotonic()
+        if self._again and now >= self._redis_at:
+            await self._repeat()
+            return
         if self._spool is not None and now >= self._redis_at and await self._replay():
             if self._on_disk <= BATCH_BYTES:
                 return  # new events wait a moment longer, and go straight away behind the last of the spool
@@ -149,7 +186,7 @@ class Outbox:
             self._settled.set()
             self._say_dropped()
         now = self._clock.monotonic()
-        again = self._redis_at if self._spool is not None else float("inf")
+        again = self._redis_at if self._spool is not None or self._again else float("inf")
         if self._waiting:
             again = min(self._redis_at, self._disk_at)
         if again <= now or self._closing:
@@ -170,10 +207,26 @@ class Outbox:
             self._put_back()
             self._redis_failed()
             return False
-        self._in_hand = []
+        self._taken(batch)
         self._redis_failures = 0
         self._disk_said = ""
         self._delivery.count("delivered", len(batch))
+        self._delivery.caught_up()
+        return True
+
+    async def _repeat(self) -> bool:
+        """One batch that Redis may have lost."""
+        missing = await self._delivery.repeat(self._again[0])
+        if missing is None:
+            self._redis_failed()
+            return False
+        self._redis_failures = 0
+        self._missing += missing
+        self._repeated += len(self._again.popleft().events)
+        if not self._again:
+            say = self._log.warning if self._missing else self._log.info
+            say("usage_repeated", events=self._repeated, missing=self._missing)
+            self._repeated = self._missing = 0
         return True
 
     async def _write(self) -> bool:
@@ -189,11 +242,13 @@ class Outbox:
                 self._disk_said = str(error)
                 self._log.error("usage_not_spooled", reason=self._disk_said)
             return False
-        self._in_hand = []
+        self._taken(batch)
         self._disk_said = ""
         self._delivery.count("spooled", len(batch))
         if self._spool is not None:
             self._delivery.shows(self._spool)
+        if self._delivery.behind:
+            await self._delivery.settle_ahead(batch)
         return True
 
     def _write_blocking(self, lines: bytes) -> None:
@@ -228,6 +283,12 @@ class Outbox:
             self._log.info("usage_replayed", events=self._replayed)
             self._replayed = 0
         return True
+
+    def _taken(self, batch: list[Packed]) -> None:
+        """Redis or the disk has it."""
+        self._in_hand = []
+        if self._intents:
+            self._intents.over([event.id for event in batch])
 
     def _redis_failed(self) -> None:
         self._redis_failures += 1

@@ -15,7 +15,7 @@ from gateway.pricing.units import UnitName, charge
 from gateway.proxy.metering.call import CallMeter
 from gateway.proxy.metering.counters import CounterKey, PlainUse, UsageCounters
 from gateway.usage.plain import Plain
-from gateway.values import Principal, Quantities, UsageEvent, UsageLine, Used
+from gateway.values import Checked, Principal, Quantities, Tried, UsageEvent, UsageLine, Used
 
 _MOST_FORMS = 4096  # of keys, models and outcomes; models may come from clients
 _MINUTE_US = 60_000_000
@@ -41,15 +41,26 @@ class _Rates(msgspec.Struct, frozen=True):
 
 
 class _Form:
-    """What calls of a key, operation, models, tier and outcome have in common. json: of the event, behind its time and
-    up to the quantities. uncounted: what its calls used since the last flush. rates: None until they are asked for;
-    always: whether they hold at any time and length.
+    """What calls of a key, operation, models, tier and outcome have in common. attempt: the beginning of
+    its JSON, behind which come milliseconds. json: of the event, behind that and up to the quantities; checked: the
+    limits in it. uncounted: what its calls used since the last flush. rates: None until they are asked for; always:
+    whether they hold at any time and length.
     """
 
-    __slots__ = ("always", "counted", "json", "principal", "rates", "sheet", "uncounted")
+    __slots__ = ("always", "attempt", "checked", "counted", "json", "principal", "rates", "sheet", "uncounted")
 
-    def __init__(self, principal: Principal, json: bytes, sheet: Sheet, counted: CounterKey) -> None:
+    def __init__(  # noqa: PLR0917
+        self,
+        principal: Principal,
+        checked: tuple[Checked, ...],
+        attempt: bytes,
+        json: bytes,
+        sheet: Sheet,
+        counted: CounterKey,
+    ) -> None:
         self.principal = principal
+        self.checked = checked
+        self.attempt = attempt
         self.json = json
         self.sheet = sheet
         self.always = not sheet.starts and not sheet.above
@@ -85,18 +96,23 @@ class PlainCalls:
                 return None
             cached, thought = details
         seen, principal = call.seen, call.principal
+        if seen.rare:
+            return None
         key = (
             principal.key_id, call.plan.operation, seen.model, seen.upstream, seen.upstream_model, short.model,
             short.service_tier, call.status, ended, seen.stream, seen.attempts,
         )  # fmt: skip
         form = self._forms.get(key)
         try:
-            if form is None or form.principal is not principal:
+            if form is None or form.principal is not principal or form.checked is not seen.checked:
                 form = self._made(key, call, short)
             rates = form.rates if form.always else None
             if rates is None and (rates := form.rates_at(at_us / 1e6, read)) is None:
                 return None
-            begun = b'{"id":"%b","at_us":%d,%b' % (seen.request_id.encode(), at_us, form.json)
+            begun = b'{"id":"%b","at_us":%d,"reserved":%b,%b%d,%b]],%b' % (
+                seen.request_id.encode(), at_us, _encode(seen.taking), form.attempt,
+                (seen.head_at - seen.sent_at) * 1000, _encode(seen.upstream_request_id), form.json,
+            )  # fmt: skip
             ends = b',"object_id":%b}]' % _encode(short.id) if short.id else b"}]"
             if call.end_user:
                 ends += b',"end_user":%b' % _encode(call.end_user)
@@ -137,7 +153,9 @@ class PlainCalls:
             status=call.status,
             ended=key[8],
             stream=seen.stream,
+            limits=seen.checked,
         )
+        attempt = Tried(seen.attempts, seen.upstream, call.status)
         line = UsageLine(
             attempt=max(1, seen.attempts),
             upstream=seen.upstream,
@@ -155,7 +173,8 @@ class PlainCalls:
             head[len(begins) : -1],
             written[1:-1] + b"," if len(written) > len(b"{}") else b"",
         )
-        form = _Form(principal, json, self._book.sheet(line), self._counters.key_of(line, event))
+        begun = b'"attempts":[%b' % _encode(attempt)[: -len(b'0,""]')]
+        form = _Form(principal, seen.checked, begun, json, self._book.sheet(line), self._counters.key_of(line, event))
         if len(self._forms) >= _MOST_FORMS:
             self._forms.clear()
         self._forms[key] = form

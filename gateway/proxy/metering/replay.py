@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import random
 
-from gateway.accounts.usage_stream import Packed, UsageStream
+from gateway.accounts.usage_stream import STREAM_FULL, Packed, UsageStream
+from gateway.clock import Clock
+from gateway.proxy.metering.recent import Recent, Sent
 from gateway.proxy.metering.spool import Spool, Spools
 from gateway.redisdb.failures import HotReplyError, RedisFailure
 from gateway.redisdb.hot_connection import backoff_s
@@ -18,19 +20,25 @@ _ADOPT_EVERY_S = 5.0
 
 
 class Delivery:
-    """Sends batches to the stream, and says what goes wrong and what became of events: in the log, in the metrics."""
+    """Sends batches to the stream, keeps what it has taken in `recent` for a while, and says what goes wrong and what
+    became of events: in the log, in the metrics. full: the stream has no room, as it said last. behind: it had none at
+    some time, and not all that waited then has been delivered yet."""
 
-    def __init__(self, stream: UsageStream, metrics: Metrics, log: Logger) -> None:
+    def __init__(self, stream: UsageStream, recent: Recent, metrics: Metrics, log: Logger, clock: Clock) -> None:
         self._stream = stream
+        self._recent = recent
         self._metrics = metrics
         self._counter = metrics.counter("gateway_usage_events_total")
         self._log = log
+        self._clock = clock
         self._refused = ""
         self._spooled: dict[Spool, int] = {}
+        self.full = self.behind = False
         metrics.set("gateway_usage_spool_bytes", 0)
+        metrics.set("gateway_usage_stream_full", 0)
 
     def count(self, what: str, events: int) -> None:
-        """what: delivered, spooled, replayed, dropped."""
+        """what: delivered, spooled, replayed, repeated, dropped."""
         self._counter.add((what,), events)
 
     def shows(self, spool: Spool, *, released: bool = False) -> None:
@@ -43,17 +51,55 @@ class Delivery:
 
     async def send(self, events: list[Packed]) -> bool:
         """Whether Redis said that it has them. If not, it may have them all the same, and they may be sent again."""
+        return await self._append(events, None) is not None
+
+    async def repeat(self, sent: Sent) -> int | None:
+        """What Redis may have lost; how many of these it had not; None if it did not say that it has them now."""
+        missing = await self._append(sent.events, sent.epoch_to_say(self._clock.monotonic()))
+        if missing is not None:
+            self.count("repeated", len(sent.events))
+        return missing
+
+    async def _append(self, events: list[Packed], epoch: str | None) -> int | None:
+        at = self._clock.monotonic()
         try:
-            await self._stream.append(events)
+            appended = await self._stream.append(events, epoch=epoch)
         except HotReplyError as error:
-            if self._refused != str(error):  # once a reason, not once a batch
+            self._is_full(error.code == STREAM_FULL)
+            if not self.full and self._refused != str(error):  # once a reason, not once a batch
                 self._refused = str(error)
                 self._log.error("usage_refused_by_redis", reason=self._refused)
-            return False
+            return None
         except RedisFailure:
-            return False
+            self._is_full(False)  # as far as is known
+            return None
+        self._is_full(False)
         self._refused = ""
-        return True
+        self._recent.keep(events, at)
+        return appended
+
+    def _is_full(self, full: bool) -> None:
+        if self.full != full:
+            self.full = full
+            self._metrics.set("gateway_usage_stream_full", int(full))
+            if full and not self.behind:
+                self.behind = True
+                self._log.error("usage_stream_full", reason="nobody folds it: usage goes to disk")
+
+    def caught_up(self) -> None:
+        """All that waited has been delivered."""
+        self.behind = False
+
+    async def settle_ahead(self, events: list[Packed]) -> None:
+        """What has been spooled because the stream is full is to hold nothing of limits any more. One try: what that
+        does not end is charged as reserved when its lease is over, until its event comes."""
+        by_organization: dict[str, list[Packed]] = {}
+        for event in events:
+            by_organization.setdefault(event.organization_id, []).append(event)
+        with contextlib.suppress(RedisFailure):
+            for ours in by_organization.values():
+                for start in range(0, len(ours), BATCH_EVENTS):
+                    await self._stream.settle_ahead(ours[start : start + BATCH_EVENTS])
 
     async def replay(self, spool: Spool) -> int | None:
         """Delivers one batch of a spool: how many events; None if Redis did not take it. Raises OSError."""

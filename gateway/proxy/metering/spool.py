@@ -5,6 +5,9 @@
 
 A writer has a folder of its own and holds its lock for as long as it lives; a folder whose lock is free is of a dead
 writer, and any living one may take it, all of it, so that the order within it is kept. A line is an event.
+
+Folders whose names begin with `intents-` have events that may never be needed (`intents.py`): they are taken last, and
+not while their writer has left anything else.
 """
 
 import contextlib
@@ -23,6 +26,7 @@ SEGMENT_BYTES = 16 * 1024 * 1024  # a file; it is deleted when all of it has bee
 _LOCK = "lock"
 _SUFFIX = ".jsonl"
 _FILES = "[0-9]" * 8 + _SUFFIX
+_INTENTS = "intents-"  # comes behind all digits
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -133,6 +137,14 @@ class Spool:
             self._seal()
         self.size = sum(map(_size, self._files))
 
+    def clear(self) -> None:
+        """Nothing in it is wanted any more. OSError."""
+        self._seal()
+        while self._files:
+            self._files[-1].unlink(missing_ok=True)
+            self._files.pop()
+        self.size = self._offset = 0
+
     def release(self) -> None:
         """Lets go of it: whoever wants may take what is in it. If that is nothing, it is removed."""
         self._seal()
@@ -167,12 +179,13 @@ class Spools:
         self._most_bytes = most_bytes
         self._clock = clock
 
-    def open(self) -> Spool:
+    def open(self, *, intents: bool = False) -> Spool:
         """A new one, of this writer."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             began_us = int(self._clock.wall() * 1_000_000)
-            own = self._folder / f"{began_us:017d}-{os.getpid()}-{secrets.token_hex(4)}"
+            kind = _INTENTS if intents else ""
+            own = self._folder / f"{kind}{began_us:017d}-{os.getpid()}-{secrets.token_hex(4)}"
             own.mkdir(mode=0o700)
             _sync(self._folder)
             if (lock := _locked(own)) is not None:  # else somebody took it for a dead writer's, and removes it
@@ -184,7 +197,10 @@ class Spools:
             folders = sorted(path for path in self._folder.iterdir() if path.is_dir())
         except FileNotFoundError:
             return None
+        others = {_writer(folder) for folder in folders if not folder.name.startswith(_INTENTS)}
         for folder in folders:
+            if folder.name.startswith(_INTENTS) and _writer(folder) in others:
+                continue  # what is known of these calls may be there, and comes first
             if (lock := _locked(folder)) is not None:
                 spool = Spool(folder, lock)
                 if not spool.empty:
@@ -198,6 +214,11 @@ class Spools:
         used = sum(map(_size, self._folder.glob(f"*/{_FILES}")))
         if used + size > self._most_bytes:
             raise OSError(errno.EDQUOT, "the spool is as large as usage.spool_mib lets it be")
+
+
+def _writer(folder: Path) -> str:
+    """Its process; others may have had the same number."""
+    return "".join(folder.name.split("-")[-2:-1])
 
 
 def _locked(folder: Path) -> int | None:

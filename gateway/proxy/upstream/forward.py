@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypeVar
 from gateway.clock import Clock
 from gateway.errors import INTERNAL, UPSTREAM_UNREACHABLE, ErrorKind, GatewayError
 from gateway.proxy.http.headers import Crossing, Headers, crossing_of, sorted_out
-from gateway.proxy.http.visit import Ending, Visit
+from gateway.proxy.http.visit import Ending, Observation, Visit
 from gateway.proxy.upstream.connection import ResponseHead, UpstreamConnection
 from gateway.proxy.upstream.pool import Pool
 from gateway.proxy.upstream.router import Attempt, Destination
 from gateway.tasks import Tasks
+from gateway.values import Tried
 
 
 class Outgoing(Protocol):
@@ -44,6 +45,7 @@ class Outgoing(Protocol):
 Call = TypeVar("Call", bound=Outgoing)
 _NOTED = frozenset({b"x-request-id"})
 _PLAIN = (b"Accept-Encoding", b"identity")
+STALE = "stale_connection"  # it had been kept open, and was closed just before
 
 
 class Receiver(Protocol):
@@ -92,12 +94,14 @@ class Forwarder:
             while True:
                 connection = None if fresh else to.pool.take(sure=body.whole is None)
                 if connection is None:
+                    began = self._clock.monotonic()
                     try:
                         connection = await self._connect(to.pool, receiver)
                     except GatewayError as error:
                         if error.kind is not UPSTREAM_UNREACHABLE:
                             raise
                         failure = error
+                        self._note(seen, 0, 0, error.kind.name, began)
                         break
                     if connection is None:
                         return receiver.done.result()
@@ -109,12 +113,14 @@ class Forwarder:
                     raise
                 if ending.unasked and body.asked:
                     to.ask_no_more(model or seen.model)
+                    self._note(seen, seen.attempts, 400, "", seen.sent_at)
                     body = outgoing(call, model, False)
                 elif fresh or not ending.replayable or body.fed:
                     return ending
                 else:
                     # A pooled connection had gone stale, and sending again is safe: once more, on a fresh one.
                     self._retried((to.name,))
+                    self._note(seen, seen.attempts, 0, STALE, seen.sent_at)
                     fresh = True
                 receiver.again()
         assert failure is not None, "a route has at least one upstream"
@@ -137,6 +143,10 @@ class Forwarder:
         seen.sent_at = self._clock.monotonic()
         receiver.begin(connection)
         connection.send(receiver, request.method, head, whole, streaming=whole is None)
+
+    def _note(self, seen: Observation, attempt: int, status: int, error: str, began: float) -> None:
+        """An attempt that another one follows, or that has reached nobody. Its fields: see Tried."""
+        seen.note_tried(Tried(attempt, seen.upstream, status, error, int((self._clock.monotonic() - began) * 1000)))
 
     def _crossing(self, headers: Headers, to: Destination) -> Crossing:
         """What of the client's headers goes to an upstream; kept, for the client may send the same again."""

@@ -1,7 +1,6 @@
 """Which upstream serves a model, and how a request to it begins."""
 
 import re
-import ssl
 from functools import partial
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +11,7 @@ from gateway.proxy.http.headers import HOP_BY_HOP, REQUEST_DROPPED
 from gateway.proxy.upstream.pool import Address, Pool
 from gateway.settings.model import RouteTarget, Settings, Timeouts, Tls, Upstream
 from gateway.settings.places import control_socket
+from gateway.upstreams import own_headers, tls_context
 
 Headers = list[tuple[bytes, bytes]]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  # these say so when their body is empty
@@ -151,27 +151,8 @@ def _attempt(destinations: dict[str, Destination], target: str | RouteTarget) ->
 
 def _own_headers(upstream: Upstream) -> Headers:
     """What the upstream gets instead of the client's host and credentials."""
-    headers: Headers = [(b"Host", urlsplit(upstream.base_url).netloc.encode("idna"))]
-    if upstream.api_key is not None and upstream.auth == "bearer":
-        headers.append((b"Authorization", b"Bearer " + upstream.api_key.reveal().encode()))
-    elif upstream.api_key is not None and upstream.auth == "api-key":
-        headers.append((b"api-key", upstream.api_key.reveal().encode()))
-    if upstream.organization is not None:
-        headers.append((b"OpenAI-Organization", upstream.organization.encode()))
-    if upstream.project is not None:
-        headers.append((b"OpenAI-Project", upstream.project.encode()))
-    return headers + [(name.encode(), value.reveal().encode()) for name, value in upstream.headers.items()]
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """The TLS side of connections to an upstream. Raises OSError or ssl.SSLError if a file cannot be used."""
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    host: Headers = [(b"Host", urlsplit(upstream.base_url).netloc.encode("idna"))]
+    return host + [(name.encode(), value.encode()) for name, value in own_headers(upstream)]
 
 
 def address_of(url: str) -> tuple[Address, bool]:

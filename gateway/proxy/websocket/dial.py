@@ -19,6 +19,7 @@ from gateway.errors import (
 from gateway.proxy.http.headers import RawHeaders, joined, kept
 from gateway.proxy.http.visit import Visit
 from gateway.settings.model import Bodies, Timeouts
+from gateway.values import Tried
 
 KEY_PROTOCOL = "openai-insecure-api-key."  # carries a browser's key; never goes upstream
 HANDSHAKE = frozenset(
@@ -86,6 +87,9 @@ class Dialler:
                 return await self._connect(visit, attempt)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 failure = GatewayError(UPSTREAM_UNREACHABLE)
+                seen = visit.seen
+                ms = int((self._clock.monotonic() - seen.sent_at) * 1000)
+                seen.note_tried(Tried(seen.attempts, seen.upstream, 0, failure.kind.name, ms))
             except TimeoutError:
                 raise GatewayError(UPSTREAM_TIMEOUT) from None
             except (aiohttp.ClientConnectionError, OSError):

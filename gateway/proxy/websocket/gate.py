@@ -11,8 +11,8 @@ from gateway.proxy.websocket.observer import Observer
 
 class Ruling(Protocol):
     """What becomes of a message. passes: it goes on. error: the client is told. about: what of the client's the error
-    repeats. up: a message of the gateway's own, sent to the upstream; empty for none. ends: the socket ends with the
-    error.
+    repeats. up: a message of the gateway's own, sent to the upstream; empty for none. instead: what goes on in the
+    message's place; empty for the message itself. ends: the socket ends with the error.
     """
 
     @property
@@ -23,6 +23,8 @@ class Ruling(Protocol):
     def about(self) -> "Naming": ...
     @property
     def up(self) -> bytes: ...
+    @property
+    def instead(self) -> bytes: ...
     @property
     def ends(self) -> bool: ...
 

@@ -114,20 +114,22 @@ class Tunnel:
             self._last_activity = self._clock()
             kind = message.type
             if kind in _DATA:
+                data: bytes = message.data
                 if up:
-                    self.received += len(message.data)
+                    self.received += len(data)
                 else:
-                    self.sent += len(message.data)
-                if up and gate is not None and (asked := gate.asks(message.data)) is not None:
+                    self.sent += len(data)
+                if up and gate is not None and (asked := gate.asks(data)) is not None:
                     ruling = await asked
                     await self._obey(ruling, client=source, upstream=sink)
                     if not ruling.passes:
                         continue
+                    data = ruling.instead or data
                 try:
-                    await sink.send(message.data, kind)
+                    await sink.send(data, kind)
                 finally:  # also if it is given up while the other side does not take it
                     if show is not None and not (up and sink.finished):
-                        show(message.data)
+                        show(data)
                 if not up and gate is not None and (follows := gate.follows()) is not None:
                     await self._obey(await follows, client=sink, upstream=source)
             elif kind in _CONTROL:

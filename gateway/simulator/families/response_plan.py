@@ -188,7 +188,7 @@ def _hosted_calls(world: World, call: Call, given: Input) -> tuple[list[Planned]
     for tool in _wanted(call.body, given):
         if tool["type"] == "code_interpreter":
             planned.append(_code(world, call, tool))
-            extra += Quantities(sessions=1)
+            extra += Quantities(sessions=int(not isinstance(tool.get("container"), str)))  # that one has been paid for
         elif tool["type"] == "image_generation":
             planned.append(_picture(world, seed))
             extra += Quantities(images=1, tool_image_tokens=PICTURE_TOKENS)

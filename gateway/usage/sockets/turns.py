@@ -11,6 +11,7 @@ from gateway.usage.kinds import Kind
 from gateway.usage.lines import Answer
 from gateway.usage.rules import TOOL_EVENTS
 from gateway.usage.sockets.messages import Message, size
+from gateway.values import Checked, Taking
 
 MOST = 256  # under way on one socket at a time; of more, only what they report counts
 SOUND_BYTES_PER_S = 48_000  # of OpenAI's default: 24 kHz, 16 bits, mono
@@ -19,10 +20,13 @@ _HELD = 4 * 1024  # bytes of a request that are kept until it is known whether a
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What was reserved for a response. number: its own on its socket. at_us: when it was, since 1970; 0 for never."""
+    """What was reserved for a response. number: its own on its socket. at_us: when it was, since 1970; 0 for never.
+    The others are as in its event."""
 
     number: int
     at_us: int = 0
+    reserved: Taking | None = None
+    limits: tuple[Checked, ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,10 +54,14 @@ class Direct:
         return reply
 
     def script(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Awaitable[Any]:
+        return _ready(self.now(script, keys, args))
+
+    def now(self, script: Script, keys: Sequence[str], args: Sequence[Arg] = ()) -> Any:
+        """What the script answers."""
         if script.sha1 not in self._known:
             self.command("SCRIPT", "LOAD", script.source)
             self._known.add(script.sha1)
-        return _ready(self.command("EVALSHA", script.sha1, len(keys), *keys, *args))
+        return self.command("EVALSHA", script.sha1, len(keys), *keys, *args)
 
     def run(self, call: Call, last: bytes) -> Awaitable[Any]:
         return self.script(call.script, (call.key,), (*call.before, last))

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.accounts.answers import Admitted, Cancelled, Refused
-from gateway.accounts.plan import Plan, bucket_name
+from gateway.accounts.plan import Plan, bucket_name, subjects
 from gateway.accounts.usage_stream import Settlement
 from gateway.limits import CONCURRENT, RATES, Applied, RateLimit, SpendLimit
 from tests.fakes.events import AT_US, KEYS, ORG
@@ -49,6 +49,7 @@ def plans() -> list[Plan]:
             rate("key", key, CONCURRENT, 2),
             spending("project", project, "month", 9_000),
             spending("user", user, "day", 1_500, shadow=True),
+            spending("member", user, "week", 2_500),
             spending("key", key, "day", 1_000),
             project_id=project,
             user_id=user,
@@ -97,7 +98,7 @@ class Model:
     close: bool = False  # a bucket is so near to its limit that fractions decide
 
     def charge(self, plan: Plan, at_us: int, nano_usd: int) -> None:
-        for subject in ("o", f"p:{plan.project_id}", f"u:{plan.user_id}", f"k:{plan.key_id}"):
+        for subject in subjects(plan.project_id, plan.user_id, plan.key_id).values():
             at = (at_us // DAY, subject)
             self.spent[at] = self.spent.get(at, 0) + nano_usd
 
@@ -113,7 +114,7 @@ class Model:
         for number, entry in enumerate(plan.entries):
             match entry.limit:
                 case SpendLimit(window=window, nano_usd=int(limit)):
-                    subject = "o" if entry.scope == "organization" else f"{entry.scope[0]}:{entry.subject}"
+                    subject = subjects(plan.project_id, plan.user_id, plan.key_id)[entry.scope]
                     nano = taking["nano_usd"]
                     refuses = nano > 0 and self.sum(window, now, subject) + nano > limit
                 case RateLimit(kind=kind, limit=int(limit)) if kind == CONCURRENT:
@@ -347,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         accounts, model = self.accounts, self.model
         leases = accounts.redis.command("ZRANGE", KEYS.base(ORG) + ":leases", 0, -1)
         assert {id.decode() for id in leases} == model.living.keys()  # noqa: A001
-        for subject in ("o", "p:p1", "p:p2", "u:u1", "u:u2", "k:k1", "k:k2", "k:k3"):
+        for subject in ("o", "p:p1", "p:p2", "u:u1", "u:u2", "m:p1:u1", "m:p2:u1", "k:k1", "k:k2", "k:k3"):
             found = accounts.spent(subject)
             for window in ("day", "week", "month", "total"):
                 assert getattr(found, window) == model.sum(window, self.now, subject), (subject, window)

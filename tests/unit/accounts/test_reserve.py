@@ -241,10 +241,29 @@ def test_spend_is_not_limited_for_models_and_for_nobody() -> None:
         plan_of(spending("key", "", "day", 1), key_id="")
 
 
-def test_a_call_without_a_key_has_three_subjects(accounts: Accounts) -> None:
+def test_a_call_without_a_key_is_not_counted_for_one(accounts: Accounts) -> None:
     plan = make_plan(organization_id=ORG, project_id="p", user_id="u", key_id="", limits_version=0)
     accounts.admitted(plan, "req_1", nano_usd=3)
-    assert accounts.fields("spend", "t:") == {"t:o": 3, "t:p:p": 3, "t:u:u": 3}
+    assert accounts.fields("spend", "t:") == {"t:o": 3, "t:p:p": 3, "t:u:u": 3, "t:m:p:u": 3}
+
+
+def test_a_service_account_is_counted_once(accounts: Accounts) -> None:
+    plan = make_plan(organization_id=ORG, project_id="p", user_id="svc_acct_1", key_id="k", limits_version=0)
+    accounts.admitted(plan, "req_1", nano_usd=3)
+    assert accounts.fields("spend", "t:") == {"t:o": 3, "t:p:p": 3, "t:u:svc_acct_1": 3, "t:k:k": 3}
+
+
+def test_a_limit_of_a_user_in_one_project(accounts: Accounts) -> None:
+    """What the user spends elsewhere is not counted."""
+    limit = spending("member", "user_1", "month", 10)
+    here, there = plan_of(limit), plan_of(project_id="proj_2")
+    accounts.admitted(there, "req_1", nano_usd=100)
+    accounts.admitted(here, "req_2", nano_usd=6)
+    refused = accounts.refused(here, "req_3", nano_usd=5)
+    assert (refused.used, here.entries[refused.entry]) == (6, limit)
+    accounts.admitted(here, "req_4", nano_usd=4)
+    with pytest.raises(ValueError):
+        plan_of(limit, user_id="svc_acct_1")
 
 
 def test_a_daily_bucket_refills_all_day(accounts: Accounts) -> None:

@@ -161,11 +161,11 @@ def test_a_lease_is_extended(accounts: Accounts) -> None:
         accounts.admitted(plan_of(), f"req_{number}")
     ids = [f"req_{number}" for number in range(1_202)]
     accounts.now += 20 * SECOND
-    assert done(extend(ORG, "one", ids, 30.0)) == Extended(["req_1200", "req_1201"], 1)
-    assert done(extend(ORG, "two", [], 10.0)) == Extended([], 2)
+    assert done(extend(ORG, "one", ids, 30.0)) == Extended(["req_1200", "req_1201"], 1, "epoch-1")
+    assert done(extend(ORG, "two", [], 10.0)) == Extended([], 2, "epoch-1")
     accounts.now += 20 * SECOND
     assert accounts.sweep() == 0
-    assert done(extend(ORG, "two", [], 10.0)) == Extended([], 2)
+    assert done(extend(ORG, "two", [], 10.0)) == Extended([], 2, "epoch-1")
     accounts.now += 10 * SECOND
     assert accounts.sweep(1_000) == 1_000
     some = done(extend(ORG, "three", ids[998:1_002], 10.0))
@@ -270,8 +270,10 @@ def test_a_reset_leaves_what_is_reserved(accounts: Accounts) -> None:
     assert accounts.spent().total == 1_110
     assert done(accounts.spend.reset_spend(ORG)) == 1
     assert accounts.spent() == Spent(10, 10, 10, 10)
-    assert {name.partition(":")[2] for name in accounts.fields("spend")} == {"o", "p:proj_1", "u:user_1", "k:key_1"}
-    assert len(accounts.fields("spend")) == 3 * 4
+    assert {name.partition(":")[2] for name in accounts.fields("spend")} == {
+        "o", "p:proj_1", "u:user_1", "m:proj_1:user_1", "k:key_1",
+    }  # fmt: skip
+    assert len(accounts.fields("spend")) == 3 * 5
     accounts.settle(plan, "req_1", one.at_us, 4)
     assert accounts.spent("k:key_1") == Spent(4, 4, 4, 4)
 
@@ -287,6 +289,9 @@ def test_an_event_of_another_version_is_charged_to_whom_it_names(accounts: Accou
     assert accounts.spent().day == 10
     assert accounts.spent("p:proj_x").day == 5
     assert accounts.fields("spend", "t:") == {"t:o": 10, "t:p:proj_x": 5}
+    settle("req_3", b'{"project_id":"proj_y","user_id":"user-1"}')
+    settle("req_4", b'{"project_id":"proj_y","user_id":"svc_acct_1"}')
+    assert (accounts.spent("m:proj_y:user-1").day, accounts.spent("m:proj_y:svc_acct_1").day) == (5, 0)
 
 
 def test_a_stream_that_takes_nothing_stops_a_settlement_and_a_sweep(accounts: Accounts) -> None:

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 
 from gateway.accounts.usage_stream import (
+    CLAIM_S,
     MARKER_S,
     Entry,
+    Outlet,
     Packed,
     Settlement,
     UsageStream,
     append_script,
-    entries,
     pack,
-    read,
     settle_args,
     unpack,
 )
@@ -42,7 +42,7 @@ def stream(client: Client) -> UsageStream:
 async def test_what_goes_in_comes_out(stream: UsageStream, client: Client) -> None:
     given = [event(1), event("2/3", end_user='"\n\u2028é'), event(3, at_us=AT_US + 90_000_000)]
     assert await stream.append([pack(one) for one in given]) == 3
-    found = [entry async for entry in entries(client, KEYS, ORG)]
+    found = [entry async for entry in Outlet(client, KEYS, ORG).entries()]
     assert [entry.event() for entry in found] == given
     assert [entry.id for entry in found] == [one.id for one in given]
 
@@ -106,11 +106,34 @@ async def test_a_server_without_room_takes_all_of_a_batch_or_nothing(stream: Usa
 
 async def test_reading_goes_on_behind_a_position(stream: UsageStream, client: Client) -> None:
     await stream.append(packed(*range(10)))
-    first = await read(client, KEYS, ORG, most=4)
-    then = await read(client, KEYS, ORG, after=first[-1].position, most=100)
+    outlet = Outlet(client, KEYS, ORG)
+    first = await outlet.read(most=4)
+    then = await outlet.read(first[-1].position, 100)
     assert [entry.id for entry in first + then] == ids(*range(10))
-    assert await read(client, KEYS, ORG, after=then[-1].position) == []
-    assert [entry.id async for entry in entries(client, KEYS, ORG, after=first[-1].position)] == ids(*range(4, 10))
+    assert await outlet.read(then[-1].position) == []
+    assert [entry.id async for entry in outlet.entries(first[-1].position)] == ids(*range(4, 10))
+
+
+async def test_what_is_trimmed_is_gone_and_nothing_else(stream: UsageStream, client: Client) -> None:
+    outlet = Outlet(client, KEYS, ORG)
+    assert (await outlet.waiting(), await outlet.oldest_ms(), await outlet.newest()) == (0, None, "")
+    await stream.append(packed(*range(10)))
+    found = await outlet.read()
+    assert await outlet.oldest_ms() == int(found[0].position.partition("-")[0])
+    await outlet.trim(found[6].position)
+    assert [entry.id for entry in await outlet.read()] == ids(7, 8, 9)
+    await outlet.trim(found[9].position)
+    assert (await outlet.waiting(), await outlet.newest()) == (0, found[9].position)
+
+
+async def test_a_stream_is_claimed_for_a_while(client: Client, valkey: Server) -> None:
+    outlet = Outlet(client, KEYS, ORG)
+    assert await outlet.claim("one") == ""
+    await client.execute("HSET", KEYS.versions(ORG), "epoch", "17")
+    assert (await outlet.claim("one"), await outlet.claim("other")) == ("17", None)
+    assert 0 < valkey.command("TTL", f"{KEYS.base(ORG)}:usage:ledger") <= CLAIM_S
+    valkey.command("DEL", f"{KEYS.base(ORG)}:usage:ledger")
+    assert (await outlet.claim("other"), await outlet.claim("one")) == ("17", None)
 
 
 def test_events_of_another_version_travel_as_they_are() -> None:
@@ -147,8 +170,8 @@ def test_a_packed_event_is_one_line() -> None:
 def test_the_script_is_valid_also_for_an_older_server(redis_server: Server) -> None:
     script: Script = append_script()
 
-    def append(*ids: str) -> int:
-        settlements = [Settlement(event=Packed(id, ORG, 1, b"{}", 5)) for id in ids]  # noqa: A001
+    def append(*ids: str, to: str = ORG) -> int:
+        settlements = [Settlement(event=Packed(id, to, 1, b"{}", 5)) for id in ids]  # noqa: A001
         keys, args = settle_args(KEYS, settlements)
         found: int = redis_server.command("EVAL", script.source, len(keys), *keys, *args)
         return found
@@ -157,5 +180,5 @@ def test_the_script_is_valid_also_for_an_older_server(redis_server: Server) -> N
     assert append("b", "c") == 1
     assert redis_server.command("XLEN", KEYS.usage(ORG)) == 3
     redis_server.command("SET", KEYS.usage("org-other"), "no stream")
-    with pytest.raises(hiredis.ReplyError):
-        redis_server.command("EVAL", script.source, 1, KEYS.base("org-other"), 0, 60, 1, "x", "{}", *[""] * 6)
+    with pytest.raises(hiredis.ReplyError, match="WRONGTYPE"):
+        append("a", to="org-other")

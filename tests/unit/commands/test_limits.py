@@ -4,22 +4,28 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from gateway.__main__ import main
+from gateway.accounts.spend import Spend
 from gateway.clock import ManualClock
-from gateway.control.app import Control
-from gateway.control.registry.database import Database, database_url
-from gateway.control.registry.limits import LimitsPublisher
+from gateway.control.app import Control, make_door
+from gateway.control.commands import Commands
+from gateway.control.jobs.spend_audit import NotNowError, Reset
+from gateway.control.registry.changes import Changes
 from gateway.control.registry.publisher import Publisher
+from gateway.control.registry.reconcile import reconcile
+from gateway.control.sql.database import Database, database_url
+from gateway.keyspace import Keyspace
 from gateway.redisdb.client import connect
+from gateway.redisdb.failures import RedisLost
 from gateway.settings.model import Redis
 from gateway.settings.places import command_socket
 from gateway.settings.transfer import convert
-from tests.fakes.limits_store import MemoryLimitsStore
 
 CONFIG = Path(__file__).parents[3] / "config"
 HEAD = ["limit value counted for declared in"]
@@ -93,16 +99,34 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("/nowhere.yaml:0: the file: cannot be read")
 
 
+class Audit:
+    """Does what is told, on paper."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+        self.closed = True
+        self.fails: Exception | None = None
+
+    async def reset(self, *, zero: bool) -> Reset:
+        if self.fails is not None:
+            raise self.fails
+        self.told.append(zero)
+        opened, self.closed = self.closed, False
+        return Reset(opened, zero)
+
+
 @contextlib.asynccontextmanager
-async def control(folder: Path, store: MemoryLimitsStore | None) -> AsyncIterator[Control]:
+async def control(folder: Path, audit: Any) -> AsyncIterator[Control]:
     """A control process's sockets, with no Redis behind them."""
     settings = convert({"upstreams": {"a": {"base_url": "http://a/v1"}}, "data_dir": str(folder)})
     client = connect(Redis(), embedded_url=f"unix://{folder}/none.sock")
     clock, log = ManualClock(), structlog.get_logger()
-    limits = LimitsPublisher(settings, store, store, clock, log) if store is not None else None
     database = await Database.open(database_url(settings))
-    publisher = Publisher(settings, client, database, clock=clock, log=log, limits=limits)
-    process = Control(settings, publisher, log=log, limits=limits)
+    await reconcile(Changes(database, clock), settings, clock)
+    publisher = Publisher(settings, client, database, clock=clock, log=log)
+    door = make_door(settings, publisher, database, Spend(client, Keyspace()), clock, log)
+    unused: Any = None
+    process = Control(settings, door, Commands(publisher, database, door, audit, unused, log=log))
     await process.listen([])
     try:
         with capture_logs():  # else they would be printed among what the command says
@@ -120,43 +144,33 @@ async def reset(capsys: pytest.CaptureFixture[str], folder: Path, *more: str) ->
 
 
 async def test_reset_spend(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    store = MemoryLimitsStore()
-    async with control(tmp_path, store):
-        status, said = await reset(capsys, tmp_path)
-        assert (status, store.epoch is not None) == (0, True)
-        assert said == (
-            "spend limits were closed, and are open again\n"
-            "what was spent before Redis was emptied is not counted; what was spent since is\n"
-        )
-        status, said = await reset(capsys, tmp_path)
-        assert said == ("spend limits were open already\nnothing has changed (--zero forgets what has been counted)\n")
-        assert "reset" not in store.calls
-        status, said = await reset(capsys, tmp_path, "--zero")
-        assert said == (
-            "spend limits were open already\nall windows begin anew, with the calls that are being served\n"
-        )
-        assert store.calls.count("reset") == 1
-        store.away = True
-        status, said = await reset(capsys, tmp_path)
-        assert (status, said) == (1, "gateway: Redis does not answer as it should: away\n")
+    audit = Audit()
+    counted = "what was spent is counted as the ledger has it (--zero forgets it)\n"
+    anew = "all windows begin anew, with the calls that are being served\n"
+    async with control(tmp_path, audit):
+        assert await reset(capsys, tmp_path) == (0, f"spend limits were closed, and are open again\n{counted}")
+        assert await reset(capsys, tmp_path) == (0, f"spend limits were open already\n{counted}")
+        assert await reset(capsys, tmp_path, "--zero") == (0, f"spend limits were open already\n{anew}")
+        assert audit.told == [False, False, True]
+        for error, said in (
+            (RedisLost("away"), "Redis does not answer as it should: away"),
+            (NotNowError("usage is still being folded"), "usage is still being folded"),
+            (OSError("no space"), "the database does not answer as it should: no space"),
+        ):
+            audit.fails = error
+            assert await reset(capsys, tmp_path) == (1, f"gateway: {said}\n")
     status, said = await reset(capsys, tmp_path)
     assert (status, said) == (1, f"gateway: no gateway runs on {tmp_path}: its control process does not answer\n")
 
 
-async def test_a_control_process_without_limits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    async with control(tmp_path, None):
-        status, said = await reset(capsys, tmp_path)
-    assert (status, said) == (1, "gateway: this control process publishes no limits\n")
-
-
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"zero": 1}'])
 async def test_a_reset_that_nobody_understands(tmp_path: Path, body: str) -> None:
-    store = MemoryLimitsStore()
-    async with control(tmp_path, store) as process:
+    audit = Audit()
+    async with control(tmp_path, audit) as process:
         reader, writer = await asyncio.open_unix_connection(str(command_socket(process._settings)))
         head = f"POST /limits/reset-spend HTTP/1.1\r\nHost: control\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(f"{head}{body}".encode())
         assert b" 400 " in await reader.readline()
         writer.close()
         await writer.wait_closed()
-    assert store.calls == []
+    assert audit.told == []

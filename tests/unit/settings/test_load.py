@@ -94,7 +94,10 @@ def test_yaml_scalars_are_jsons(tmp_path: Path) -> None:
 
 def test_secrets_survive_the_way_to_a_child_and_are_never_shown(tmp_path: Path) -> None:
     settings = load(
-        tmp_path, "upstreams: {a: {base_url: 'http://x/v1', api_key: sk-hidden, headers: {X-Key: hidden2}}}\n"
+        tmp_path,
+        "upstreams: {a: {base_url: 'http://x/v1', api_key: sk-hidden, headers: {X-Key: hidden2}}}\n"
+        "alerts: {smtp: {host: mail, from: a@b.example, username: me, password: hidden3},"
+        f" webhook_secret: whsec_{'hidden00' * 4}}}\n",
     )
     assert "hidden" not in repr(settings)
     assert "hidden" not in f"{settings.upstreams['a'].api_key} {settings.upstreams['a'].api_key:>20}"
@@ -136,6 +139,25 @@ def test_secrets_survive_the_way_to_a_child_and_are_never_shown(tmp_path: Path) 
         (MINIMAL + "data_dir: ${1x}\n", ["2: data_dir: expected ${NAME}, ${NAME:-default} or ${file:/path} (write $$ for a plain $)"]),
         (MINIMAL + "data_dir: [\n", ["3: the file: is not valid YAML: did not find expected node content"]),
         (MINIMAL + "redis: {url: 'http://x'}\n", ["2: redis.url: expected a redis://, rediss:// or unix:// URL, got text"]),
+        (
+            MINIMAL + "alerts: {smtp: {host: mail, from: me, port: 0}, webhook_secret: whsec_c2hvcnQ=}\n",
+            [
+                "2: alerts.smtp.from: expected an e-mail address, got 'me'",
+                "2: alerts.smtp.port: expected a port number, 1 to 65535, got 0",
+                "2: alerts.webhook_secret: expected whsec_ and 24 bytes or more in base64, best as ${file:…}, got text",
+            ],
+        ),
+        (
+            MINIMAL + "alerts: {smtp: {host: mail, from: me@example.com, username: me}}\n",
+            ["2: alerts.smtp: expected username and password together"],
+        ),
+        (
+            MINIMAL + "ledger:\n  events_days: 40\n  hours_days: 20\n",
+            [
+                "2: ledger.minutes_days: expected at least ledger.events_days, 40, got 32",
+                "4: ledger.hours_days: expected at least ledger.minutes_days, 32, got 20",
+            ],
+        ),
         (MINIMAL + "redis: {cluster: true}\n", ["2: redis.url: is missing: redis.cluster needs the URL of a node"]),
         (
             MINIMAL + "projects: [{id: proj_a, keys: [{name: k}]}]\n",

@@ -7,14 +7,14 @@ import pytest
 
 from gateway.clock import ManualClock
 from gateway.control.registry.changes import Changes, Due
-from gateway.control.registry.database import Database
+from gateway.control.sql.database import Database
 
 ORG = "org-a"
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.open(database_url)
+async def database(registry_url: str) -> AsyncIterator[Database]:
+    database = await Database.open(registry_url)
     yield database
     await database.close()
 

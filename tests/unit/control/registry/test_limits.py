@@ -1,6 +1,7 @@
 """Limits on their way into the read model, and spend limits that are opened once."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from structlog.testing import capture_logs
 
 from gateway.clock import ManualClock
 from gateway.control.registry.changes import Changes
-from gateway.control.registry.database import Database
 from gateway.control.registry.declared import declared_keys
-from gateway.control.registry.limits import LimitsPublisher, Reset
-from gateway.control.registry.publisher import Publisher
+from gateway.control.registry.limits import LimitsPublisher
+from gateway.control.registry.publisher import Publisher, Written
 from gateway.control.registry.reconcile import reconcile
+from gateway.control.sql.database import Database
 from gateway.limits import LimitDocument
 from gateway.redisdb.client import connect
 from gateway.redisdb.failures import RedisFailure
@@ -29,10 +30,11 @@ ONE, TWO = "1" * 64, "2" * 64
 
 
 class Stand:
-    """A folder, a clock and a store, and publishers of different settings for them."""
+    """A registry, a clock and a store, and publishers of different settings for them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
+        self.database = database
         self.clock = ManualClock()
         self.store = MemoryLimitsStore()
 
@@ -46,70 +48,78 @@ class Stand:
             }
         )
 
-    def limits(self, **more: Any) -> LimitsPublisher:
-        return LimitsPublisher(self.settings(**more), self.store, self.store, self.clock, structlog.get_logger())
+    async def limits(self, **more: Any) -> LimitsPublisher:
+        """A publisher of a registry that has followed these settings."""
+        settings = self.settings(**more)
+        await reconcile(Changes(self.database, self.clock), settings, self.clock)
+        log = structlog.get_logger()
+        return LimitsPublisher(settings, self.database, self.store, self.store, self.clock, log)
+
+    async def publish(self, **more: Any) -> int:
+        return await (await self.limits(**more)).publish()
 
     async def look(self, limits: LimitsPublisher) -> str | None:
+        """Publishes, as it is done before spend is opened, and looks."""
+        await limits.publish()
         return await limits.open_once(await limits.is_open())
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path)
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+    database = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}")
+    yield Stand(tmp_path, database)
+    await database.close()
 
 
 async def test_only_what_has_changed_is_published(stand: Stand) -> None:
-    assert await stand.limits(requests_per_minute=1).publish() == 2
+    assert await stand.publish(requests_per_minute=1) == 2
     assert stand.store.documents.keys() == {"o", "p:proj_a"}
     first = stand.store.version
     stand.clock.advance(1)
-    assert await stand.limits(requests_per_minute=1).publish() == 0
+    assert await stand.publish(requests_per_minute=1) == 0
     assert stand.store.version == first
-    assert await stand.limits(requests_per_minute=2).publish() == 1
+    assert await stand.publish(requests_per_minute=2) == 1
     project = msgspec.json.decode(stand.store.documents["p:proj_a"], type=LimitDocument)
     assert [rate.limit for rate in project.own.rates] == [2]
-    assert await stand.limits().publish() == 1
+    assert await stand.publish() == 1
     assert stand.store.documents.keys() == {"o"}, "what is declared no more is withdrawn"
     stand.store.empty()
-    assert await stand.limits().publish() == 1
+    assert await stand.publish() == 1
 
 
 async def test_versions_rise_also_if_the_clock_does_not(stand: Stand) -> None:
-    await stand.limits(requests_per_minute=1).publish()
+    await stand.publish(requests_per_minute=1)
     before = stand.store.version
     stand.clock.advance(-3600)
-    await stand.limits(requests_per_minute=2).publish()
-    assert stand.store.version == before + 1
+    await stand.publish(requests_per_minute=2)
+    assert stand.store.version > before
 
 
 async def test_spend_limits_are_opened_once(stand: Stand) -> None:
-    assert await stand.look(stand.limits()) is None
+    assert await stand.look(await stand.limits()) is None
     epoch = stand.store.epoch
     assert epoch is not None
-    assert (stand.folder / "spend-opened").read_text() == "org-gateway\n"
-    assert await stand.look(stand.limits()) is None
+    assert await stand.look(await stand.limits()) is None
     assert stand.store.epoch == epoch
-    assert stand.store.calls == ["open"]
+    assert stand.store.calls == ["publish", "open"]
 
 
 async def test_a_redis_that_was_emptied_is_not_opened_again(stand: Stand) -> None:
-    limits = stand.limits(spend={"day": 1})
+    limits = await stand.limits(spend={"day": 1})
     await stand.look(limits)
     stand.store.empty()
     with capture_logs() as logs:
         said = [await stand.look(limits) for _ in range(3)]
     assert len(set(said)) == 1
-    assert "`gateway limits reset-spend` reopens" in (said[0] or "")
+    assert "until it is made from the ledger" in (said[0] or "")
     assert [(log["event"], log["log_level"]) for log in logs] == [("spend_closed", "error")], "once, not once a second"
-    assert await stand.look(stand.limits(spend={"total": 1})) is not None, (
+    assert await stand.look(await stand.limits(spend={"total": 1})) is not None, (
         "a start of this process does not open them either"
     )
     assert stand.store.epoch is None
 
-    assert await limits.reset_spend(zero=False) == Reset(opened=True, zeroed=False)
+    await stand.store.open_epoch("org-gateway", "8")  # as whoever makes them from the ledger does
     assert await stand.look(limits) is None
-    assert await limits.reset_spend(zero=False) == Reset(opened=False, zeroed=False)
-    assert stand.store.calls == ["open", "publish", "open", "open"]
     stand.store.empty()
     with capture_logs() as logs:
         await stand.look(limits)
@@ -118,38 +128,29 @@ async def test_a_redis_that_was_emptied_is_not_opened_again(stand: Stand) -> Non
 
 async def test_counters_that_another_one_opened(stand: Stand) -> None:
     stand.store.epoch = "7"
-    assert await stand.look(stand.limits()) is None
+    assert await stand.look(await stand.limits()) is None
     stand.store.empty()
-    assert await stand.look(stand.limits(spend={"day": 1})) is not None, "it is remembered here too"
+    assert await stand.look(await stand.limits(spend={"day": 1})) is not None, "it is remembered here too"
 
 
 @pytest.mark.parametrize("spend", [{}, {"day": "unlimited", "week": {"usd": 1, "shadow": True}}])
 async def test_closed_spend_limits_of_nobody(stand: Stand, spend: dict[str, Any]) -> None:
     """Nothing is wrong, but they are not opened either: the next settings may have some."""
-    limits = stand.limits(spend=spend)
+    limits = await stand.limits(spend=spend)
     await stand.look(limits)
     stand.store.empty()
     with capture_logs() as logs:
         assert [await stand.look(limits) for _ in range(3)] == [None] * 3
     assert [(log["event"], log["log_level"]) for log in logs] == [("spend_closed", "warning")]
     assert stand.store.epoch is None
-    assert await stand.look(stand.limits(spend={"week": 0})) is not None
-
-
-async def test_windows_can_begin_anew(stand: Stand) -> None:
-    await stand.look(stand.limits())
-    epoch = stand.store.epoch
-    assert await stand.limits().reset_spend(zero=True) == Reset(opened=False, zeroed=True)
-    assert stand.store.calls == ["open", "publish", "reset", "open"]
-    assert stand.store.epoch == epoch
+    assert await stand.look(await stand.limits(spend={"week": 0})) is not None
 
 
 class WithKeys(Stand):
     """The same with a real server for the keys."""
 
     def __init__(self, folder: Path, server: Server, database: Database) -> None:
-        super().__init__(folder)
-        self.database = database
+        super().__init__(folder, database)
         self.client = connect(server.settings())
         self.server = server
 
@@ -157,10 +158,10 @@ class WithKeys(Stand):
         settings = self.settings(keys, **more)
         await reconcile(Changes(self.database, self.clock), settings, self.clock)
         log = structlog.get_logger()
-        limits = LimitsPublisher(settings, self.store, self.store, self.clock, log)
+        limits = LimitsPublisher(settings, self.database, self.store, self.store, self.clock, log)
         return Publisher(settings, self.client, self.database, clock=self.clock, log=log, limits=limits)
 
-    async def publish(self, keys: dict[str, str], **more: Any) -> tuple[int, int]:
+    async def publish_all(self, keys: dict[str, str], **more: Any) -> Written:
         return await (await self.publisher(keys, **more)).publish_all()
 
     def version(self, key_hash: str) -> int:
@@ -180,39 +181,39 @@ async def keyed(valkey: Server, tmp_path: Path) -> Any:
 
 
 async def test_versions_of_keys(keyed: WithKeys) -> None:
-    await keyed.publish({"one": ONE, "two": TWO})
+    await keyed.publish_all({"one": ONE, "two": TWO})
     one, two = keyed.key_id("one"), keyed.key_id("two")
     assert keyed.store.keys == {one: keyed.version(ONE), two: keyed.version(TWO)}
     assert keyed.store.calls == ["publish", "key versions"], "a key is not published before its limits"
     keyed.store.empty()
     keyed.clock.advance(1)
-    await keyed.publish({"one": ONE, "two": TWO})
+    await keyed.publish_all({"one": ONE, "two": TWO})
     assert keyed.store.keys == {one: keyed.version(ONE), two: keyed.version(TWO)}, "also of those that did not change"
     await (await keyed.publisher({"one": ONE, "two": TWO})).revoke("proj_a/two")
     assert keyed.store.keys[two] == keyed.version(TWO)
     before = keyed.version(ONE)
     keyed.clock.advance(1)
-    await keyed.publish({"two": TWO})
+    await keyed.publish_all({"two": TWO})
     assert keyed.store.keys[one] == keyed.version(ONE) > before, "of a key that is gone too"
 
 
 async def test_a_key_in_the_place_of_another_one(keyed: WithKeys) -> None:
     """Whoever still has the old one is told so, whatever the clock says, and who has the new one is not."""
-    await keyed.publish({"one": ONE})
+    await keyed.publish_all({"one": ONE})
     old = keyed.version(ONE)
     keyed.clock.advance(-3600)
-    await keyed.publish({"one": TWO})
+    await keyed.publish_all({"one": TWO})
     assert keyed.store.keys[keyed.key_id("one")] == keyed.version(TWO) > old
-    await keyed.publish({"one": TWO})
+    await keyed.publish_all({"one": TWO})
     assert keyed.store.keys[keyed.key_id("one")] == keyed.version(TWO)
-    await keyed.publish({"one": ONE})
+    await keyed.publish_all({"one": ONE})
     assert keyed.store.keys[keyed.key_id("one")] == keyed.version(ONE)
 
 
 async def test_a_key_of_another_name(keyed: WithKeys) -> None:
-    await keyed.publish({"one": ONE})
+    await keyed.publish_all({"one": ONE})
     keyed.clock.advance(-3600)
-    await keyed.publish({"two": ONE})
+    await keyed.publish_all({"two": ONE})
     assert keyed.store.keys == {keyed.key_id("one"): keyed.version(ONE), keyed.key_id("two"): keyed.version(ONE)}
 
 
@@ -242,18 +243,4 @@ async def test_looking(keyed: WithKeys) -> None:
     keyed.store.away = False
     await eventually(lambda: "spend" in reports[-1])
     await eventually(lambda: keyed.store.keys[keyed.key_id("one")] == keyed.version(ONE))
-    await tasks.cancel()
-
-
-async def test_a_folder_that_takes_no_file(keyed: WithKeys) -> None:
-    (keyed.folder / "spend-opened").mkdir()
-    reports: list[dict[str, str]] = []
-
-    async def report(away: dict[str, str]) -> None:
-        reports.append(away)
-
-    tasks = Tasks()
-    tasks.spawn((await keyed.publisher({})).keep_published(report), "publish")
-    await eventually(lambda: bool(reports))
-    assert "it cannot be remembered that spend limits are open" in reports[0]["spend"]
     await tasks.cancel()

@@ -14,16 +14,17 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.clock import ManualClock
 from gateway.control.registry.changes import Changes
-from gateway.control.registry.database import Database
 from gateway.control.registry.declared import UnknownKeyError
-from gateway.control.registry.publisher import Publisher
+from gateway.control.registry.publisher import Publisher, Written
 from gateway.control.registry.reconcile import reconcile
+from gateway.control.sql.database import Database
 from gateway.redisdb.client import Client, connect
 from gateway.redisdb.failures import RedisFailure
 from gateway.settings.model import Settings
 from gateway.settings.transfer import convert
 from gateway.tasks import Tasks
-from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually, free_port
+from tests.fakes.ports import free_port
+from tests.fakes.redis_servers import VALKEY, Server, StartServer, eventually
 
 ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
 
@@ -54,7 +55,7 @@ class Stand:
         await reconcile(Changes(self.database, self.clock), settings, self.clock)
         return Publisher(settings, self.client, self.database, clock=self.clock, log=structlog.get_logger())
 
-    async def publish(self, keys: dict[str, str], **more: Any) -> tuple[int, int]:
+    async def publish(self, keys: dict[str, str], **more: Any) -> Written:
         return await (await self.publisher(keys, **more)).publish_all()
 
     def key(self, key_hash: str) -> dict[str, Any]:
@@ -85,7 +86,7 @@ async def stand(valkey: Server, tmp_path: Path, database: Database) -> AsyncIter
 
 
 async def test_what_is_declared_is_published(stand: Stand) -> None:
-    assert await stand.publish({"one": ONE, "two": TWO}, user="user-1", expires_at=7) == (2, 0)
+    assert await stand.publish({"one": ONE, "two": TWO}, user="user-1", expires_at=7) == Written(2, 0)
     found = stand.key(ONE)
     assert (found["project_id"], found["user_id"], found["organization_id"]) == ("proj_a", "user-1", "org-gateway")
     assert found["expires_at"] == 7
@@ -98,23 +99,23 @@ async def test_what_has_not_changed_is_left_alone(stand: Stand) -> None:
     await stand.publish({"one": ONE, "two": TWO})
     before = stand.published()
     stand.clock.advance(10)
-    assert await stand.publish({"one": ONE, "two": TWO}) == (0, 0)
+    assert await stand.publish({"one": ONE, "two": TWO}) == Written(0, 0)
     assert stand.published() == before
 
 
 async def test_what_has_changed_is_published_alone(stand: Stand) -> None:
     await stand.publish({"one": ONE, "two": TWO})
     stand.clock.advance(10)
-    assert await stand.publish({"one": ONE, "two": THREE}) == (2, 1)
+    assert await stand.publish({"one": ONE, "two": THREE}) == Written(2, 1)
     assert stand.key(TWO)["revoked"] is True, "the old key of that name works no more"
     assert stand.key(THREE)["revoked"] is False
     stand.clock.advance(10)
-    assert await stand.publish({"one": ONE, "two": THREE}) == (0, 0), "withdrawn once"
+    assert await stand.publish({"one": ONE, "two": THREE}) == Written(0, 0), "withdrawn once"
     stand.clock.advance(10)
-    assert await stand.publish({"one": ONE}, user="user-2") == (2, 1)
+    assert await stand.publish({"one": ONE}, user="user-2") == Written(2, 1)
     assert stand.key(ONE)["user_id"] == "user-2"
     stand.clock.advance(10)
-    assert await stand.publish({"one": ONE, "two": TWO}, user="user-2") == (1, 0), "it is back"
+    assert await stand.publish({"one": ONE, "two": TWO}, user="user-2") == Written(1, 0), "it is back"
     assert stand.key(TWO)["revoked"] is False
 
 
@@ -150,6 +151,39 @@ async def test_revoking(stand: Stand, by: str) -> None:
     assert await publisher.revoke(ONE) == key, "twice does no harm"
 
 
+class Rival:
+    """Another control process that publishes each key whenever this one has read what is there."""
+
+    def __init__(self, client: Client, server: Server) -> None:
+        self._client, self._server = client, server
+        self._version = 2**52
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        replies = await self._client.pipeline(commands)
+        for command in commands:
+            if command[0] == "HMGET":
+                self._version += 1
+                self._server.command("HSET", str(command[1]), "v", str(self._version))
+        return replies
+
+
+async def test_what_a_rival_does_not_let_through_stays_due(stand: Stand) -> None:
+    await stand.publish({"one": ONE})
+    changes, rival = Changes(stand.database, stand.clock), Rival(stand.client, stand.server)
+    stand.clock.advance(10)
+    publisher = await stand.publisher({"one": ONE}, user="user-2")
+    publisher._client = rival  # type: ignore[assignment]
+    for publish in (publisher.publish_all, publisher.publish_due):
+        await publish()
+        assert [one.subject for one in await changes.due()] == [ONE]
+    publisher._client = stand.client
+    await publisher.publish_due()
+    assert (stand.key(ONE)["user_id"], await changes.due()) == ("user-2", [])
+
+
 async def test_gateways_with_databases_of_their_own(stand: Stand, tmp_path: Path) -> None:
     """What one has revoked is revoked at the other, though only Redis is common to both."""
     other = await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'other.sqlite'}")
@@ -182,9 +216,9 @@ async def test_an_unknown_key(stand: Stand) -> None:
 
 async def test_many_keys(stand: Stand) -> None:
     keys = {f"k{n}": f"{n:064x}" for n in range(1500)}
-    assert await stand.publish(keys) == (1500, 0)
-    assert await stand.publish(keys) == (0, 0)
-    assert await stand.publish({}) == (1500, 1500)
+    assert await stand.publish(keys) == Written(1500, 0)
+    assert await stand.publish(keys) == Written(0, 0)
+    assert await stand.publish({}) == Written(1500, 1500)
 
 
 @contextlib.asynccontextmanager

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, select, update
+from sqlalchemy import Table, insert, select, update
 
 from gateway.clock import ManualClock
 from gateway.control.registry.changes import Changes
-from gateway.control.registry.database import Database
-from gateway.control.registry.key_records import KeyRecord, all_records, records_of
+from gateway.control.registry.key_records import KeyRecord, all_hashes, records_of
 from gateway.control.registry.reconcile import Reconciled, reconcile
 from gateway.control.registry.revoke import revoke
-from gateway.control.registry.tables import api_keys, projects, service_accounts, users
+from gateway.control.sql.database import Database
+from gateway.control.sql.tables import api_keys, organizations, projects, service_accounts, users
 from gateway.settings.transfer import convert
 
 ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
@@ -56,19 +56,22 @@ class Stand:
         """Takes what is to be published."""
         due = await self.changes.due()
         await self.changes.published(due)
-        return {one.subject for one in due}
+        return {one.subject for one in due if one.kind == "key"}
+
+    async def limits_due(self) -> set[str]:
+        return {one.subject for one in await self.changes.due() if one.kind == "limits"}
 
 
 @pytest.fixture
-async def stand(database_url: str) -> AsyncIterator[Stand]:
-    database = await Database.open(database_url)
+async def stand(registry_url: str) -> AsyncIterator[Stand]:
+    database = await Database.open(registry_url)
     yield Stand(database)
     await database.close()
 
 
 async def test_what_is_declared(stand: Stand) -> None:
     mine = {"hash": f"sha256:{TWO}", "user": "ada@example.com", "expires_at": 5_000}
-    assert await stand.follow({"proj_a": {"one": ONE, "two": mine}, "proj_b": {}}) == Reconciled(6, 0)
+    assert await stand.follow({"proj_a": {"one": ONE, "two": mine}, "proj_b": {}}) == Reconciled(6, 0, limits=1)
     a, b = await stand.rows(projects)
     assert (a["id"], a["name"], a["created_at"], a["archived_at"], a["declared"]) == (
         "proj_a", "proj_a", 1_001, None, True,
@@ -82,6 +85,7 @@ async def test_what_is_declared(stand: Stand) -> None:
     assert (two.principal.project_id, two.principal.organization_id, two.principal.expires_at) == ("proj_a", ORG, 5_000)
     assert not one.principal.revoked
     assert one.version == 1_001_000_000
+    assert await stand.limits_due() == {"o"}
     assert await stand.due() == {ONE, TWO}
 
 
@@ -153,9 +157,19 @@ async def test_what_others_made_is_left_alone(stand: Stand) -> None:
     assert [row["declared"] for row in await stand.rows(projects)] == [True, False]
 
 
-async def test_all_records_in_pages(stand: Stand) -> None:
+async def test_all_hashes_in_pages(stand: Stand) -> None:
     hashes = [f"{number:064x}" for number in range(1, 1203)]
     await stand.follow({"proj_a": {f"k{number}": key_hash for number, key_hash in enumerate(hashes)}})
-    pages = [[record.hash for record in page] async for page in all_records(stand.database)]
+    pages = [page async for page in all_hashes(stand.database)]
     assert [len(page) for page in pages] == [500, 500, 202]
     assert sorted(key_hash for page in pages for key_hash in page) == hashes
+
+
+async def test_a_user_whose_address_the_api_has_already(stand: Stand) -> None:
+    async with stand.database.transaction() as connection:
+        made = {"id": "user-1", "organization_id": ORG, "email": "ada@example.com", "name": "Ada", "role": "reader"}
+        await connection.execute(insert(organizations), [{"id": ORG, "version": 0}])
+        await connection.execute(insert(users), [{**made, "created_at": 1, "version": 0}])
+    mine = {"hash": f"sha256:{ONE}", "user": "ada@example.com"}
+    assert (await stand.follow({"proj_a": {"one": mine}})).written == 3
+    assert {row["id"] for row in await stand.rows(users)} == {"user-1", "ada@example.com"}

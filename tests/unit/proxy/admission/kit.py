@@ -25,7 +25,7 @@ from gateway.settings.limits import WhenRedisIsAway
 from gateway.settings.model import Prices
 from gateway.telemetry.logging import make_logger
 from gateway.telemetry.metrics import Metrics
-from gateway.values import Principal, Taking
+from gateway.values import Checked, Principal, Taking, UsageEvent
 from tests.fakes.estimates import json_request
 
 ORG = "org-1"
@@ -45,6 +45,7 @@ class Scripted:
         self.failing: Callable[[str], RedisFailure | None] = lambda _: None
         self.lost: set[str] = set()
         self.workers = 1
+        self.epoch: str | None = None
 
     async def reserve(self, plan: Plan, id: str, taking: Taking, provisional: bytes, lease_s: float) -> Answer:  # noqa: A002
         self.reserved.append((plan, id, taking, provisional, lease_s))
@@ -65,7 +66,7 @@ class Scripted:
     async def extend(self, organization_id: str, worker_id: str, ids: Sequence[str], lease_s: float) -> Extended:
         assert (worker_id, lease_s) == ("worker", LEASE_S)
         self._called("extend", organization_id, ids)
-        return Extended([one for one in ids if one in self.lost], self.workers)
+        return Extended([one for one in ids if one in self.lost], self.workers, self.epoch)
 
     async def cancel(self, organization_id: str, ids: Sequence[str]) -> int:
         self._called("cancel", organization_id, ids)
@@ -89,6 +90,26 @@ class Seen:
         self.model = model
         self.upstream_model = ""
         self.admitted_us = 0
+        self.taking: Taking | None = None
+        self.checked: tuple[Checked, ...] = ()
+        self.rare = False
+
+
+class Noted:
+    """Intents that are kept in memory. block: notes wait for it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, UsageEvent] = {}
+        self.block: asyncio.Future[None] | None = None
+
+    async def note(self, call_id: str, event: bytes, /) -> None:
+        self.kept[call_id] = msgspec.json.decode(event, type=UsageEvent)
+        if self.block is not None:
+            await self.block
+
+    def over(self, call_ids: Sequence[str], /) -> None:
+        for call_id in call_ids:
+            del self.kept[call_id]
 
 
 class Down:
@@ -116,6 +137,7 @@ class Stand:
             clock=self.clock,
         )
         self.operations = {one.id: one for one in load_operations()}
+        self.intents = Noted()
         self.admission = Admission(
             self.redis,  # type: ignore[arg-type]
             self.leases,
@@ -124,6 +146,7 @@ class Stand:
             tallies=self.tallies,
             away=WhenRedisIsAway(**away),
             clock=self.clock,
+            intents=self.intents,
         )
         self.down = Down()
         self.seen = Seen()

@@ -130,6 +130,43 @@ async def test_cancel_and_release_are_repeated_until_redis_takes_them() -> None:
     assert held.redis.calls == []
 
 
+async def test_what_has_ended_lately_is_ended_again_where_redis_may_have_lost_that() -> None:
+    held = Holding()
+    held.leases.cancel("old", "org-1")
+    await held.leases.end_now()
+    held.clock.advance(30)
+    held.leases.cancel("a", "org-1")
+    held.leases.release("b", "org-2")
+    await held.leases.end_now()
+    held.clock.advance(31)
+    held.fail(HotUnavailable("away"))
+    held.leases.linked(False)
+    held.clock.advance(1000)
+    held.leases.cancel("c", "org-1")
+    assert not await held.leases.end_now()
+    held.fail(None)
+    for _ in range(2):
+        held.redis.calls.clear()
+        held.leases.linked(True)
+        assert await held.leases.end_now()
+        assert held.redis.calls == [("cancel", "org-1", ("a", "c")), ("settle", "org-2", ("b",))]
+    held.redis.calls.clear()
+    assert await held.leases.end_now()
+    assert held.redis.calls == []
+
+
+async def test_the_epoch_of_counters_is_passed_on() -> None:
+    held = Holding("org-1", "org-2")
+    told: list[tuple[str, str | None]] = []
+    held.leases.listen(lambda *one: told.append(one))
+    held.redis.epoch = "one"
+    await held.leases.renew_now()
+    held.redis.epoch = None
+    held.fail(HotTimeout("slow"), "org-1")
+    await held.leases.renew_now()
+    assert told == [("org-1", "one"), ("org-2", "one"), ("org-2", None)]
+
+
 async def test_ends_go_in_batches_and_none_is_forgotten_at_the_close() -> None:
     held = Holding()
     held.leases.start()

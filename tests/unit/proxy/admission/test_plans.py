@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.errors import LIMITS_UNAVAILABLE, GatewayError
-from gateway.limits import LimitDocument, LimitSet, RateLimit, SpendLimit
+from gateway.limits import LimitDocument, LimitSet, Permissions, RateLimit, SpendLimit
 from gateway.proxy.admission import plans as module
 from gateway.proxy.admission.plans import Plans
 from gateway.settings.limits import WhenRedisIsAway
@@ -152,3 +152,17 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(500):
         plans.of(PRINCIPAL, str(number))
         assert len(plans._plans) <= 50
+
+
+def test_what_a_project_may_use_is_made_once_for_all_its_plans() -> None:
+    plans = Plans()
+    assert plans.of(PRINCIPAL, "m").rules is None
+    denied = Permissions(denied_tools=("mcp",))
+    plans.update("org-1", 1, {"p:proj_1": document(permissions=denied), "p:proj_2": document()}, since=0)
+    rules = plans.of(PRINCIPAL, "m").rules
+    assert rules is not None
+    assert plans.of(PRINCIPAL, "other").rules is rules
+    assert plans.of(msgspec.structs.replace(PRINCIPAL, key_id="key_2"), "m").rules is rules
+    assert plans.of(msgspec.structs.replace(PRINCIPAL, key_id="key_3", project_id="proj_2"), "m").rules is None
+    plans.update("org-1", 2, {"p:proj_1": document()}, since=1)
+    assert plans.of(PRINCIPAL, "m").rules is None

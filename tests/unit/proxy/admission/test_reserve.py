@@ -11,6 +11,7 @@ from gateway.limits import CONCURRENT, RateLimit, SpendLimit
 from gateway.proxy.admission.reserve import Grant, KeyChangedError, Open
 from gateway.redisdb.failures import HotLost, HotReplyError, HotTimeout, HotUnavailable, RedisFailure
 from gateway.values import UsageEvent, Used
+from tests.fakes.estimates import form_request, json_request
 from tests.unit.proxy.admission.kit import LEASE_S, ORG, PRINCIPAL, Stand, level
 
 AWAY = HotUnavailable("away")
@@ -90,7 +91,8 @@ async def test_what_nobody_can_tell_is_left_to_the_sweep() -> None:
 
 async def test_calls_that_are_free_are_not_admitted() -> None:
     stand = Stand(AWAY)
-    assert await stand.reserve("listModels", {}) is None
+    assert await stand.reserve("listModels", request=json_request(b"")) is None
+    assert await stand.reserve("retrieveModel", request=form_request(0, "gpt-5-mini")) is None, "named in its path"
     assert stand.redis.reserved == []
 
 

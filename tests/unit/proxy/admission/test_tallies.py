@@ -13,6 +13,7 @@ from gateway.telemetry.logging import make_logger
 from gateway.telemetry.metrics import Metrics
 from gateway.values import Taking, Used
 from tests.unit.accounts.stand import plan_of, rate, spending
+from tests.unit.proxy.admission.kit import Seen
 
 
 class Tallying:
@@ -65,9 +66,9 @@ def test_how_long_reserving_took(tallying: Tallying) -> None:
 def test_refusals_by_limit_and_scope(tallying: Tallying) -> None:
     limit, spend = rate("key", "key_1", "tokens_per_minute", 1), spending("user", "user_1", "day", 1)
     plan = plan_of(limit, spend)
-    tallying.tallies.refused(plan, limit, "m", "req_1")
-    tallying.tallies.refused(plan, spend, "m", "req_2")
-    tallying.tallies.shadowed(plan, spend, "m", "req_3")
+    tallying.tallies.refused(plan, limit, Seen(request_id="req_1"), Taking(tokens=5), 3)
+    tallying.tallies.refused(plan, spend, Seen(request_id="req_2"), Taking(nano_usd=5), 4)
+    tallying.tallies.shadowed(plan, spend, Seen(request_id="req_3"), Taking(nano_usd=5))
     name = "gateway_limit_refusals_total"
     assert tallying.metric(name, limit="tokens_per_minute", scope="key", shadow="false") == 1
     assert tallying.metric(name, limit="spend.day", scope="user", shadow="false") == 1

@@ -4,13 +4,15 @@ import msgspec
 import pytest
 
 from gateway.accounts.plan import Plan, make_plan
-from gateway.accounts.refusals import MOST_TOLD, Refusal
+from gateway.accounts.refusals import MOST_TOLD, Refusal, more_of
 from gateway.clock import ManualClock
 from gateway.limits import Applied
 from gateway.proxy.admission import told as module
 from gateway.proxy.admission.told import Told
 from gateway.telemetry.logging import make_logger
+from gateway.values import Taking
 from tests.unit.accounts.stand import plan_of, rate, spending
+from tests.unit.proxy.admission.kit import Seen
 
 RPM = rate("key", "key_1", "requests_per_minute", 1)
 PLAN = plan_of(RPM)
@@ -26,7 +28,7 @@ class Telling:
         self, number: int = 1, plan: Plan = PLAN, limit: Applied = RPM, *, model: str = "gpt-5", shadow: bool = False
     ) -> None:
         for n in range(number):
-            self.told.add(plan, limit, model, f"req_{n}", shadow=shadow)
+            self.told.add(plan, limit, Seen(model, request_id=f"req_{n}"), Taking(tokens=7), 1, shadow=shadow)
 
 
 @pytest.fixture
@@ -54,6 +56,9 @@ def test_all_of_it_is_told(telling: Telling) -> None:
             subject="key_1",
             model="gpt-5",
             request_id="req_0",
+            value=1,
+            used=1,
+            wanted=1,
         )
     ]
     assert telling.told.take() == []
@@ -67,7 +72,7 @@ def test_the_first_ten_of_a_minute_and_then_how_many_more(telling: Telling) -> N
     assert telling.told.take() == []
     telling.clock.advance(60)
     (rest,) = telling.told.take()
-    assert rest == msgspec.structs.replace(first[0], request_id="", model="", count=20)
+    assert rest == more_of(first[0], 20)
     telling.refuse(3)
     assert [one.count for one in telling.told.take()] == [1, 1, 1], "a new minute"
     telling.clock.advance(60)

@@ -101,6 +101,7 @@ class Interleaving:
             case "fail":
                 for way in [f for q in self.questions for f in (q.there, q.back) if not f.done()][:1]:
                     way.set_exception(KeysAwayError())
+                    way.exception()  # perhaps nobody gets that far
             case "wait":
                 self.clock.advance(REFRESH_S / 2)
 

@@ -17,12 +17,17 @@ from gateway.settings.model import Prices, Settings, Upstream
 from gateway.telemetry.logging import make_logger
 from gateway.telemetry.metrics import Metrics
 from gateway.usage.plain import Plain
-from gateway.values import FormFacts, Principal, UsageEvent, Used
+from gateway.values import Checked, FormFacts, Principal, Taking, UsageEvent, Used
 
 OPERATIONS = {one.id: one for one in load_operations()}
 BOOK = make_book(Prices())
 SETTINGS = Settings(upstreams={"one": Upstream(base_url="http://one/v1")})
 PRINCIPALS = [Principal("key_1", "proj_1", "user_1", "org-1"), Principal("key_2", "proj_1", "", 'org-"2"')]
+CHECKED = [
+    (),
+    (Checked("spend.day", "member", 5),),
+    (Checked("requests_per_minute", "project_model", 9, 'a "model"', shadow=True), Checked("spend.day", "key", 6)),
+]
 MODELS = ["gpt-5-mini", "gpt-4o-mini", "gpt-5.4", "gpt-4o-audio-preview", "nobody's", "text-embedding-3-small", ""]
 
 
@@ -65,6 +70,10 @@ class Metering:
         seen = Observation(call["id"], "POST", "/v1/x", "127.0.0.1", 1_800_000_000.25, 0.0)
         seen.model, seen.upstream, seen.upstream_model = call["model"], "one", call["upstream_model"]
         seen.attempts, seen.stream, seen.admitted_us = call["attempts"], call["stream"], call["admitted_us"]
+        seen.taking, seen.checked = call.get("taking"), CHECKED[call.get("checked", 0)]
+        seen.rare = seen.taking is not None and not seen.admitted_us
+        seen.upstream_request_id = call.get("upstream_id", "")
+        seen.sent_at, seen.head_at = 10.0, 10.0 + call.get("took", 0.0)
         request = Request(call["end_user"])
         metered = self.meter.begin(PRINCIPALS[call["principal"]], OPERATIONS[operation], seen, request)
         assert metered is not None
@@ -106,7 +115,9 @@ ANSWERS = st.fixed_dictionaries(
 CALLS = st.fixed_dictionaries({
     "id": st.sampled_from(["req_1", "req_2"]), "model": st.sampled_from(MODELS), "upstream_model": st.sampled_from(["", *MODELS]),
     "attempts": st.integers(1, 2), "stream": st.booleans(), "admitted_us": st.sampled_from([0, 1_700_000_000_000_001]),
-    "end_user": TEXTS, "principal": st.integers(0, 1), "cut": st.integers(0, 40), "ended": st.sampled_from(["complete", "client_left"]),
+    "end_user": TEXTS, "principal": st.integers(0, 1), "cut": st.integers(0, 40), "taking": st.sampled_from([None, Taking(), Taking(tokens=5, nano_usd=7), Taking(images=2)]),
+    "checked": st.integers(0, 2), "took": st.floats(0, 700), "upstream_id": st.sampled_from(["", "req_u", 'q"\xff']),
+    "ended": st.sampled_from(["complete", "client_left"]),
 })  # fmt: skip
 
 

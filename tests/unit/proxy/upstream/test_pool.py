@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.errors import OVERLOADED, UPSTREAM_UNREACHABLE, GatewayError
 from gateway.proxy.upstream.connection import UpstreamConnection
 from gateway.proxy.upstream.pool import Address, Pool
-from tests.fakes.upstream import Upstream, free_port, upstream
+from tests.fakes.ports import free_port
+from tests.fakes.upstream import Upstream, upstream
 from tests.fakes.wire import soon, until
 
 
