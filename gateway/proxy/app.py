@@ -68,7 +68,8 @@ _ORPHAN_S = 0.5  # what is in flight gets no longer than this when the superviso
 
 class Worker:
     """One worker's rooms, without Redis: `fetch` asks for a key, `outbox` takes usage; `reservations` has a deadline,
-    `patient` waits. Serves on sockets that the supervisor opened."""
+    `patient` waits; every `sweep_s` seconds timeouts are looked at and access lines written. Serves on sockets that the
+    supervisor opened."""
 
     def __init__(
         self,
@@ -84,17 +85,18 @@ class Worker:
         intents: Intents | None = None,
         reservations: Reservations | None = None,
         patient: Reservations | None = None,
+        sweep_s: float = _SWEEP_S,
     ) -> None:
         self._settings = settings
+        self._sweep_s = sweep_s
         self._deliver: Callable[[UsageEvent | Packed], None] = outbox.add if outbox is not None else _nowhere
         self._metrics = metrics
         self._log = log
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._tasks = Tasks()
+        self._tasks, timeouts = Tasks(), settings.timeouts
         self._lines = lines or (LineWriter() if settings.logs.access else None)
         self._servers: list[asyncio.Server] = []
-        timeouts = settings.timeouts
         self._recorder = recorder = Recorder(metrics, self._lines, clock, slot)
         self.keys = KeyCache(fetch, clock)
         self._tokens = self._make_tokens()
@@ -189,14 +191,14 @@ class Worker:
         """Timeouts and gauges, a few times a second for all requests together: no timer per request."""
         due = self._loop.time()
         while True:
-            due += _SWEEP_S
+            due += self._sweep_s
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             now = self._loop.time()
             try:
                 self._sweep_once(now, now - due)
             except Exception:  # noqa: BLE001 - else one mistake would end all timeouts of the worker
                 self._log.exception("sweep_failed")
-            due = max(due, now - _SWEEP_S)
+            due = max(due, now - self._sweep_s)
 
     def _sweep_once(self, now: float, lag_s: float) -> None:
         self.exchanges.sweep(now)

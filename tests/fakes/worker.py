@@ -35,6 +35,7 @@ UPSTREAM_KEY = "sk-upstream-SECRETabcdefghijklmnopqrstuvwxyz"
 SECRETS = (KEY, OTHER_KEY, UPSTREAM_KEY)
 PRINCIPAL = Principal("key_1", "proj_1", "user_1", "org-1")
 AUTH = b"Authorization: Bearer " + KEY.encode() + b"\r\n"
+_SWEEP_S = 0.02  # tests wait for access lines often
 
 
 def waiting_in(connection: ServerConnection) -> int:
@@ -236,6 +237,7 @@ class Gateway:
             lines=self.captured,
             outbox=self,
             reservations=counters.reservations if counters is not None else None,
+            sweep_s=_SWEEP_S,
         )
         self.worker.keys.connected()
 
